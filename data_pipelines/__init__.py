@@ -1,0 +1,1 @@
+"""From gridded reanalysis to labelled patches: fields, incidents, labels, patches, splits, store."""

@@ -1,0 +1,307 @@
+"""Opens gridded fields lazily and makes them canonical.
+
+Canonical means: dims ``(time, variable, latitude, longitude)``; time ascending without
+duplicates; latitude descending; longitude ascending from the first value in [0, 360), going on
+beyond 360 where a region crosses the Greenwich meridian; SI units; time lags as variables.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.schema import FIELD_DIMS, FloatArray, is_global
+
+COORDINATES = {
+    "time": {"time", "valid_time", "date", "datetime", "t"},
+    "latitude": {"latitude", "lat", "nav_lat", "y", "rlat", "g0_lat_1"},
+    "longitude": {"longitude", "lon", "long", "nav_lon", "x", "rlon", "g0_lon_2"},
+}
+AXIS_UNITS = {
+    "latitude": {"degrees_north", "degree_north", "degrees_n", "degree_n"},
+    "longitude": {"degrees_east", "degree_east", "degrees_e", "degree_e"},
+}
+# unit -> (SI unit, factor, offset)
+SI_UNITS = {
+    "hpa": ("Pa", 100.0, 0.0),
+    "mb": ("Pa", 100.0, 0.0),
+    "mbar": ("Pa", 100.0, 0.0),
+    "millibar": ("Pa", 100.0, 0.0),
+    "millibars": ("Pa", 100.0, 0.0),
+    "pascals": ("Pa", 1.0, 0.0),
+    "degc": ("K", 1.0, 273.15),
+    "celsius": ("K", 1.0, 273.15),
+    "degree_celsius": ("K", 1.0, 273.15),
+    "degrees_celsius": ("K", 1.0, 273.15),
+}
+CHUNK_BYTES = 64 * 2**20
+
+
+def open_fields(
+    paths: Sequence[str | Path],
+    variables: Sequence[str],
+    *,
+    lags: Sequence[str] = ("0h",),
+    hemisphere_sign: Sequence[str] = (),
+    standard_names: Sequence[str] = (),
+) -> xr.DataArray:
+    """Opens NetCDF files or a Zarr store as one lazy array of canonical fields.
+
+    Args:
+        paths: NetCDF files (joined along time and variables) or one Zarr store.
+        variables: names, or CF standard names, of the variables.
+        lags: offsets in time that become further variables, such as ``["0h", "-24h"]``.
+        hemisphere_sign: variables that are multiplied by -1 south of the equator (vorticity-like).
+        standard_names: CF standard name of each of `variables`, to look them up by when the file
+            has no such name.
+
+    Returns:
+        float32, dims ``(time, variable, latitude, longitude)``, dask-backed. ``variable`` holds
+        ``msl``, ``msl-24h``, ...; along it lie the coordinates ``units``, ``standard_name``,
+        ``base_variable`` and ``lag``.
+
+    Raises:
+        InputError: a file or variable is missing, or the grid is not regular.
+    """
+    dataset = canonical_coordinates(_open(paths))
+    fields = []
+    for i, name in enumerate(variables):
+        fallback = standard_names[i] if i < len(standard_names) else ""
+        fields.append(_select(dataset, name, fallback, sign=name in hemisphere_sign))
+    for name in hemisphere_sign:
+        if name not in variables:
+            raise unknown_name("`fields.hemisphere_sign`: variable", name, variables)
+    parts = _with_lags(fields, lags)
+    names = [str(p.attrs["variable"]) for p in parts]
+    stacked = xr.concat(parts, dim="variable", coords="minimal", compat="override", join="exact")
+    stacked = stacked.transpose(*FIELD_DIMS).chunk(variable=-1)
+    stacked.attrs = {}
+    stacked.name = "fields"
+    return stacked.assign_coords(
+        variable=names,
+        **{
+            key: ("variable", [str(p.attrs[key]) for p in parts])
+            for key in ("units", "standard_name", "base_variable", "lag")
+        },
+    )
+
+
+def _open(paths: Sequence[str | Path]) -> xr.Dataset:
+    files = [Path(p).expanduser() for p in paths]
+    if not files:
+        raise InputError("`fields.paths` must name at least one NetCDF file or Zarr store, got [].")
+    for file in files:
+        if not file.exists():
+            raise InputError(f"`fields.paths`: no such file: {file}. Check the path.")
+    try:
+        parts = [_open_one(file) for file in files]
+        return (
+            parts[0] if len(parts) == 1 else xr.combine_by_coords(parts, combine_attrs="override")
+        )  # type: ignore[return-value]
+    except (ValueError, OSError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"`fields.paths`: cannot open {', '.join(map(str, files[:3]))} as NetCDF or Zarr: "
+            f"{first}"
+        ) from error
+
+
+def _open_one(file: Path) -> xr.Dataset:
+    if file.is_dir():
+        return xr.open_zarr(file, chunks={})
+    dataset = xr.open_dataset(file, chunks={})
+    # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
+    step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
+    time = next((d for d in dataset.dims if str(d).lower() in COORDINATES["time"]), None)
+    if time is not None and step:
+        dataset = dataset.chunk({time: max(1, CHUNK_BYTES // step)})
+    return dataset
+
+
+def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
+    """Renames and reorders time, latitude and longitude; checks that they are regular."""
+    renames = {_find(dataset, axis): axis for axis in COORDINATES}
+    dataset = dataset.rename({k: v for k, v in renames.items() if k != v})
+    for axis in COORDINATES:
+        if dataset[axis].ndim == 0:
+            dataset = dataset.expand_dims(axis)
+        if dataset[axis].ndim != 1:
+            raise InputError(
+                f"`{axis}` must be one-dimensional, got dims {dataset[axis].dims}. "
+                "Regrid to a regular latitude-longitude grid first."
+            )
+        if dataset[axis].dims != (axis,):
+            dataset = dataset.swap_dims({dataset[axis].dims[0]: axis})
+    if not np.issubdtype(dataset["time"].dtype, np.datetime64):
+        raise InputError(
+            f"`time` must decode to dates of the standard calendar, got {dataset['time'].dtype}. "
+            "Give it CF units such as `hours since 1970-01-01`."
+        )
+    times = dataset.indexes["time"]
+    if not times.is_unique:
+        raise InputError(
+            f"`time` must not repeat, got {times[times.duplicated()][0]} twice. Give each file once."
+        )
+    if not times.is_monotonic_increasing:
+        dataset = dataset.sortby("time")
+    latitude = np.asarray(dataset["latitude"].values, dtype=float)
+    if len(latitude) > 1 and latitude[0] < latitude[-1]:
+        dataset = dataset.isel(latitude=slice(None, None, -1))
+    dataset = _canonical_longitude(dataset)
+    for axis in ("latitude", "longitude"):
+        _check_regular(axis, np.asarray(dataset[axis].values, dtype=float))
+    return dataset
+
+
+def _find(dataset: xr.Dataset, axis: str) -> str:
+    names = [str(n) for n in dataset.variables]
+    for name in names:
+        attributes = dataset[name].attrs
+        if attributes.get("standard_name") == axis and dataset[name].ndim <= 1:
+            return name
+    for name in names:
+        if name.lower() in COORDINATES[axis] and dataset[name].ndim <= 1:
+            return name
+    for name in names:
+        if str(dataset[name].attrs.get("units", "")).lower() in AXIS_UNITS.get(axis, ()):
+            return name
+    raise unknown_name(
+        "coordinate", axis, names, f" Name it `{axis}` or give it that CF standard_name."
+    )
+
+
+def _canonical_longitude(dataset: xr.Dataset) -> xr.Dataset:
+    raw = np.asarray(dataset["longitude"].values, dtype=float)
+    wrapped = np.round(raw % 360.0, 6) % 360.0
+    order = np.argsort(wrapped, kind="stable")
+    order = order[np.r_[True, np.diff(wrapped[order]) > 0]]  # a cyclic point (0 and 360) once
+    east = wrapped[order]
+    if len(east) > 1 and not is_global(east):
+        # A region: begin after the widest gap, so that it stays in one piece.
+        gaps = np.diff(np.r_[east, east[0] + 360.0])
+        begin = (int(np.argmax(gaps)) + 1) % len(east)
+        order, east = np.roll(order, -begin), np.roll(east, -begin)
+        east = np.where(east < east[0], east + 360.0, east)
+    if not np.array_equal(order, np.arange(len(raw))):
+        dataset = _take_runs(dataset, order)
+    return dataset.assign_coords(longitude=("longitude", east, {"standard_name": "longitude"}))
+
+
+def _take_runs(dataset: xr.Dataset, order: np.ndarray) -> xr.Dataset:
+    """Reorders longitude as a concatenation of slices, which stays cheap in dask."""
+    breaks = np.flatnonzero(np.diff(order) != 1) + 1
+    if len(breaks) > 8:
+        return dataset.isel(longitude=order)
+    runs = [dataset.isel(longitude=slice(r[0], r[-1] + 1)) for r in np.split(order, breaks)]
+    joined = xr.concat(runs, dim="longitude", data_vars="minimal", join="outer")
+    return joined.chunk(longitude=-1)
+
+
+def _check_regular(axis: str, values: FloatArray) -> None:
+    if len(values) < 2:
+        raise InputError(f"`{axis}` must have at least 2 points, got {len(values)}.")
+    steps = np.diff(values)
+    typical = float(np.median(steps))
+    worst = int(np.argmax(np.abs(steps - typical)))
+    if abs(steps[worst] - typical) > 0.005 * abs(typical) + 1e-4:
+        raise InputError(
+            f"`{axis}` must be regular, got a step of {steps[worst]:.4g} degrees between "
+            f"{values[worst]:.4g} and {values[worst + 1]:.4g} where {typical:.4g} is usual. "
+            "Regrid to a regular latitude-longitude grid (for example `cdo remapbil,r144x73`)."
+        )
+
+
+def _select(dataset: xr.Dataset, name: str, fallback: str, *, sign: bool) -> xr.DataArray:
+    by_standard_name = {
+        str(v.attrs["standard_name"]): str(k)
+        for k, v in dataset.data_vars.items()
+        if "standard_name" in v.attrs
+    }
+    if name in dataset.data_vars:
+        key = name
+    elif name in by_standard_name:
+        key = by_standard_name[name]
+    elif fallback in by_standard_name:
+        key = by_standard_name[fallback]
+    else:
+        raise unknown_name("`fields.variables`: variable", name, map(str, dataset.data_vars))
+    field = dataset[key]
+    for dim in field.dims:
+        if dim not in FIELD_DIMS:
+            if field.sizes[dim] > 1:
+                raise InputError(
+                    f"variable `{name}` must have dims time, latitude, longitude, got also "
+                    f"`{dim}` of {field.sizes[dim]}. Select one {dim} first."
+                )
+            field = field.isel({dim: 0}, drop=True)
+    for dim in ("time", "latitude", "longitude"):
+        if dim not in field.dims:
+            raise InputError(f"variable `{name}` must have dim `{dim}`, got {field.dims}.")
+    units = str(field.attrs.get("units", "1"))
+    si, factor, offset = SI_UNITS.get(units.lower(), (units, 1.0, 0.0))
+    attributes = {
+        "units": si,
+        "standard_name": str(field.attrs.get("standard_name", "")),
+        "base_variable": name,
+    }
+    field = field.reset_coords(drop=True)
+    if factor != 1.0 or offset != 0.0:
+        field = field * factor + offset
+    if sign:
+        field = field * xr.where(field["latitude"] < 0, -1.0, 1.0)
+    field = field.astype(np.float32).transpose("time", "latitude", "longitude")
+    field.attrs = attributes
+    return field.rename(name)
+
+
+def lag_hours(lag: str) -> float:
+    """Hours of a lag such as ``-24h`` or ``-1d``.
+
+    Raises:
+        InputError: the text is no duration, or lies in the future.
+    """
+    match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\s*(h|d)\s*", str(lag))
+    hours = float(match[1]) * (24.0 if match[2] == "d" else 1.0) if match else np.nan
+    if not hours <= 0:
+        raise InputError(
+            f"`fields.lags` must be durations that are zero or negative, got `{lag}`. "
+            "Write for example [0h, -24h]."
+        )
+    return hours
+
+
+def _with_lags(fields: list[xr.DataArray], lags: Sequence[str]) -> list[xr.DataArray]:
+    """Shifts each field by each lag; keeps the steps that have every lag."""
+    times = pd.DatetimeIndex(fields[0].indexes["time"])
+    hours = [lag_hours(lag) for lag in lags]
+    if not hours or len(set(hours)) != len(hours):
+        raise InputError(f"`fields.lags` must name each lag once, got {list(lags)}.")
+    sources = [times.get_indexer(times + pd.Timedelta(hours=h)) for h in hours]
+    keep = np.all([s >= 0 for s in sources], axis=0)
+    if not keep.any():
+        raise InputError(
+            f"`fields.lags` must leave at least one time step, got {list(lags)} for "
+            f"{len(times)} steps from {times[0]} to {times[-1]}. Use lags that are multiples "
+            "of the time step."
+        )
+    parts = []
+    for field in fields:
+        for hour, source in zip(hours, sources, strict=True):
+            index = source[keep]
+            contiguous = bool(np.all(np.diff(index) == 1))
+            picked = field.isel(time=slice(index[0], index[-1] + 1) if contiguous else index)
+            name = str(field.name) if hour == 0 else f"{field.name}{hour:+g}h"
+            part = picked.assign_coords(time=times[keep])
+            part.attrs |= {"variable": name, "lag": f"{hour:g}h"}
+            parts.append(part.rename("fields"))
+    if len(lags) > 1:  # shifted chunks differ; bring them to the first part's
+        chunks = parts[0].chunks
+        assert chunks is not None
+        parts = [p.chunk(dict(zip(p.dims, chunks, strict=True))) for p in parts]
+    return parts

@@ -1,0 +1,172 @@
+"""The one contract between the pipelines and everything that reads them: names, grid, checks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from data_pipelines.errors import InputError
+
+FIELD_DIMS = ("time", "variable", "latitude", "longitude")
+PATCH_DIMS = ("sample", "variable", "y", "x")
+SPLITS = ("dropped", "train", "target", "validation", "test")
+GROUPS = ("background", "hard_negative", "incident")
+LABELS = ("normal", "incident")
+STORE_VERSION = 1
+
+EARTH_RADIUS_KM = 6371.0
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Where patches lie on a regular latitude-longitude grid.
+
+    A patch covers `size` x `size` grid points; patches start every `stride` points, from the
+    first (northernmost, westernmost) point on. On a global grid they wrap in longitude. The
+    central cell of a patch is the `stride` x `stride` points in its middle, so that the central
+    cells tile the domain and no two share a point.
+
+    Attributes:
+        latitude: degrees north, descending, shape (rows of the grid,).
+        longitude: degrees east, ascending, first in [0, 360), shape (columns of the grid,).
+        size: points a side of a patch.
+        stride: points from one patch to the next.
+    """
+
+    latitude: FloatArray
+    longitude: FloatArray
+    size: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be cut.
+
+        Raises:
+            InputError: the patch does not fit the grid, or has no central cell.
+        """
+        if self.stride < 1 or self.size < self.stride or (self.size - self.stride) % 2:
+            raise InputError(
+                f"`patches.size` - `patches.stride` must be even and not negative, got size "
+                f"{self.size}, stride {self.stride}. Only then has a patch a central cell."
+            )
+        for name, n in (("latitude", len(self.latitude)), ("longitude", len(self.longitude))):
+            if self.size > n:
+                raise InputError(
+                    f"`patches.size` must be at most the number of grid points, got {self.size} "
+                    f"for {n} points of {name}. Choose a smaller patch or a larger region."
+                )
+
+    @property
+    def dlat(self) -> float:
+        """Spacing in latitude, degrees, positive."""
+        return float(self.latitude[0] - self.latitude[-1]) / (len(self.latitude) - 1)
+
+    @property
+    def dlon(self) -> float:
+        """Spacing in longitude, degrees, positive."""
+        return float(self.longitude[-1] - self.longitude[0]) / (len(self.longitude) - 1)
+
+    @property
+    def is_global(self) -> bool:
+        """True when the longitudes go once around the globe."""
+        return is_global(self.longitude)
+
+    @property
+    def rows(self) -> int:
+        """Number of patches from north to south."""
+        return (len(self.latitude) - self.size) // self.stride + 1
+
+    @property
+    def columns(self) -> int:
+        """Number of patches from west to east."""
+        n = len(self.longitude)
+        return n // self.stride if self.is_global else (n - self.size) // self.stride + 1
+
+    @property
+    def margin(self) -> int:
+        """Points between the edge of a patch and its central cell."""
+        return (self.size - self.stride) // 2
+
+    def centre_latitude(self) -> FloatArray:
+        """Latitude of the centre of each row of patches, degrees north, shape (rows,)."""
+        start = np.arange(self.rows) * self.stride
+        return np.asarray(self.latitude[0] - self.dlat * (start + (self.size - 1) / 2))
+
+    def centre_longitude(self) -> FloatArray:
+        """Longitude of the centre of each column, degrees east in [0, 360), shape (columns,)."""
+        start = np.arange(self.columns) * self.stride
+        return np.asarray((self.longitude[0] + self.dlon * (start + (self.size - 1) / 2)) % 360.0)
+
+    def cells(self, latitude: FloatArray, longitude: FloatArray) -> tuple[IntArray, IntArray]:
+        """The patch in whose central cell each point lies.
+
+        Args:
+            latitude: degrees north, shape (n,).
+            longitude: degrees east, any range, shape (n,).
+
+        Returns:
+            Row and column of the patch, each shape (n,); -1, -1 where no central cell holds
+            the point (poles, edges of a region).
+        """
+        y = np.floor((self.latitude[0] - latitude) / self.dlat + 0.5).astype(np.int64)
+        east = (np.asarray(longitude, dtype=float) - self.longitude[0]) % 360.0
+        x = np.floor(east / self.dlon + 0.5).astype(np.int64)
+        if self.is_global:
+            x = (x - self.margin) % len(self.longitude)
+            column = x // self.stride
+        else:
+            # A point just west of the first column comes out near 360 and is outside as it should.
+            column = np.floor_divide(x - self.margin, self.stride)
+        row = np.floor_divide(y - self.margin, self.stride)
+        inside = (row >= 0) & (row < self.rows) & (column >= 0) & (column < self.columns)
+        return np.where(inside, row, -1), np.where(inside, column, -1)
+
+
+def is_global(longitude: FloatArray) -> bool:
+    """True when longitudes, regular and ascending, go once around the globe."""
+    if len(longitude) < 2:
+        return False
+    spacing = (longitude[-1] - longitude[0]) / (len(longitude) - 1)
+    return bool(abs(spacing * len(longitude) - 360.0) < 0.01 * spacing)
+
+
+def great_circle_km(
+    latitude_a: FloatArray, longitude_a: FloatArray, latitude_b: FloatArray, longitude_b: FloatArray
+) -> FloatArray:
+    """Great-circle distance in km of points in degrees (haversine formula; shapes broadcast)."""
+    lat_a, lon_a, lat_b, lon_b = (
+        np.deg2rad(np.asarray(v, dtype=float))
+        for v in (latitude_a, longitude_a, latitude_b, longitude_b)
+    )
+    h = (
+        np.sin((lat_b - lat_a) / 2) ** 2
+        + np.cos(lat_a) * np.cos(lat_b) * np.sin((lon_b - lon_a) / 2) ** 2
+    )
+    return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
+
+
+def check_patches(store: xr.Dataset) -> None:
+    """Checks that a dataset keeps the contract of the patch store.
+
+    Raises:
+        InputError: what is missing or has the wrong shape.
+    """
+    if "patches" not in store or store["patches"].dims != PATCH_DIMS:
+        dims = store["patches"].dims if "patches" in store else None
+        raise InputError(f"`patches` must have dims {PATCH_DIMS}, got {dims}. Build the store.")
+    wanted = ("time", "latitude", "longitude", "label", "group", "split", "incident_id", "reason")
+    missing = [n for n in wanted if n not in store or store[n].dims != ("sample",)]
+    if missing:
+        raise InputError(f"the patch store lacks {missing} (a value per sample). Build it again.")
+    for name in ("mean", "std"):
+        if name not in store or store[name].dims != ("variable",):
+            raise InputError(f"the patch store lacks `{name}` per variable. Build it again.")
+    if not bool(np.isfinite(store["mean"]).all() & (store["std"] > 0).all()):
+        raise InputError(
+            "`mean` and `std` must be finite and positive. A variable is constant or missing "
+            "over the training dates; choose other variables or dates."
+        )

@@ -1,0 +1,30 @@
+"""Mean and standard deviation of each variable over the training dates only."""
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from data_pipelines.schema import SPLITS, IntArray
+
+
+def training_statistics(fields: xr.DataArray, split: IntArray) -> tuple[da.Array, da.Array]:
+    """Lazy mean and standard deviation, weighted by area.
+
+    Args:
+        fields: dims ``(time, variable, latitude, longitude)``.
+        split: split of each time.
+
+    Returns:
+        Mean and standard deviation, each shape (variable,), in the variable's units. A missing
+        value is left out of both.
+    """
+    array = fields.data[np.flatnonzero(split == SPLITS.index("train"))].astype(np.float64)
+    area = np.cos(np.deg2rad(fields["latitude"].to_numpy().astype(np.float64)))[:, None]
+    weights = da.where(da.isfinite(array), np.clip(area, 0.0, None), 0.0)
+    values = da.where(da.isfinite(array), array, 0.0)
+    axes = (0, 2, 3)
+    total = weights.sum(axis=axes)
+    mean = (weights * values).sum(axis=axes) / total
+    # The second pass over the deviations keeps the precision that the squares of 1e5 Pa lose.
+    deviation = values - mean[None, :, None, None]
+    return mean, da.sqrt((weights * deviation**2).sum(axis=axes) / total)
