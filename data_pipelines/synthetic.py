@@ -43,7 +43,7 @@ class Synthetic:
 
     Attributes:
         start: first time, UTC.
-        days: length in days, 6-hourly.
+        days: length in days, 6-hourly; a configuration with 0 makes nothing.
         spacing: grid spacing, degrees.
         latitudes: southern and northern limit, degrees north.
         longitudes: western and eastern limit, degrees east; [0, 360] is the globe.
@@ -67,9 +67,9 @@ class Synthetic:
         Raises:
             InputError: an empty period, region or spacing.
         """
-        if self.days < 1 or self.spacing <= 0:
+        if self.days < 0 or self.spacing <= 0:
             raise InputError(
-                f"`synthetic.days` and `synthetic.spacing` must be positive, got {self.days} and "
+                f"`synthetic.days` and `synthetic.spacing` must not be negative, got {self.days} and "
                 f"{self.spacing}."
             )
         south, north = self.latitudes
@@ -116,6 +116,8 @@ def make_synthetic(settings: Synthetic) -> tuple[xr.Dataset, pd.DataFrame]:
         ``(time, latitude, longitude)``; and the catalogue with the columns ``time, latitude,
         longitude, storm_id, pressure_hpa, deepening_bergeron``, every cyclone every 6 hours.
     """
+    if settings.days == 0:
+        raise InputError("`synthetic.days` must be at least 1 to make fields, got 0.")
     times = settings.times()
     latitude, longitude = settings.grid()
     storms = _storms(settings)

@@ -1,0 +1,114 @@
+"""From the patch store to tensors and batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import xarray as xr
+from torch import Tensor
+
+from data_pipelines.errors import InputError
+from data_pipelines.schema import SPLITS
+
+READ_SAMPLES = 8192
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples in memory: normalised patches, labels and groups."""
+
+    patches: Tensor  # (n, variable, y, x) float32, zero mean and unit variance over training dates
+    labels: Tensor  # (n,) int64
+    groups: Tensor  # (n,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> "Batch":
+        return Batch(self.patches[index], self.labels[index], self.groups[index])
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        return Batch(self.patches.to(device), self.labels.to(device), self.groups.to(device))
+
+
+def concatenate(first: Batch, second: Batch) -> Batch:
+    """Both, one after the other."""
+    return Batch(
+        torch.cat([first.patches, second.patches]),
+        torch.cat([first.labels, second.labels]),
+        torch.cat([first.groups, second.groups]),
+    )
+
+
+def positions(store: xr.Dataset, split: str) -> npt.NDArray[np.int64]:
+    """Index of the samples of a split along ``sample``.
+
+    Raises:
+        InputError: the split is empty.
+    """
+    index = np.flatnonzero(store["split"].to_numpy() == SPLITS.index(split))
+    if len(index) == 0:
+        raise InputError(f"split `{split}` must hold samples, got none. Build with other periods.")
+    return index
+
+
+def normalise(values: npt.NDArray[np.float32], store_or_model: xr.Dataset) -> Tensor:
+    """(x - mean) / std for each variable along axis 1."""
+    shape = (1, -1, 1, 1)
+    mean = store_or_model["mean"].to_numpy().reshape(shape)
+    std = store_or_model["std"].to_numpy().reshape(shape)
+    return torch.from_numpy(((values - mean) / std).astype(np.float32))
+
+
+def iterate(store: xr.Dataset, index: npt.NDArray[np.int64]) -> Iterator[Batch]:
+    """Batches of at most READ_SAMPLES samples, in the order of `index`."""
+    for begin in range(0, len(index), READ_SAMPLES):
+        part = index[begin : begin + READ_SAMPLES]
+        # A run of samples with holes is read as one slice: chunks are read once.
+        run = store.isel(sample=slice(int(part[0]), int(part[-1]) + 1))
+        keep = part - part[0]
+        yield Batch(
+            normalise(run["patches"].to_numpy()[keep], store),
+            torch.from_numpy(run["label"].to_numpy()[keep].astype(np.int64)),
+            torch.from_numpy(run["group"].to_numpy()[keep].astype(np.int64)),
+        )
+
+
+def load_split(store: xr.Dataset, split: str) -> Batch:
+    """A whole split in memory."""
+    parts = list(iterate(store, positions(store, split)))
+    return Batch(
+        torch.cat([p.patches for p in parts]),
+        torch.cat([p.labels for p in parts]),
+        torch.cat([p.groups for p in parts]),
+    )
+
+
+def sample_table(store: xr.Dataset, split: str) -> pd.DataFrame:
+    """Per-sample values of a split: time, latitude, longitude, label, group, incident_id."""
+    index = positions(store, split)
+    names = ("time", "latitude", "longitude", "label", "group", "incident_id")
+    return pd.DataFrame({n: store[n].to_numpy()[index] for n in names})
+
+
+class Shuffled:
+    """Endless index batches: every sample once an epoch, in a new order each epoch.
+
+    Its state is the generator's and the rest of the epoch, so that training resumes exactly.
+    """
+
+    def __init__(self, n: int, batch: int, generator: torch.Generator) -> None:
+        self.n, self.batch, self.generator = n, min(batch, n), generator
+        self.rest = torch.empty(0, dtype=torch.int64)
+
+    def draw(self) -> Tensor:
+        """Index of the next batch, shape (batch,)."""
+        while len(self.rest) < self.batch:
+            fresh = torch.randperm(self.n, generator=self.generator)
+            self.rest = torch.cat([self.rest, fresh])
+        index, self.rest = self.rest[: self.batch], self.rest[self.batch :]
+        return index

@@ -1,0 +1,129 @@
+"""From probabilities to a threshold, scores with intervals, and the rule to compare with."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import xarray as xr
+from scores.probability import brier_score
+
+from data_pipelines.errors import InputError
+from weather_tdr.data import iterate, positions, sample_table
+from weather_tdr.models import PatchNet, probability
+from weather_tdr.scores import (
+    Counts,
+    bootstrap_average_precision,
+    choose_threshold,
+    ranking_scores,
+)
+
+PRESSURE = "air_pressure_at_mean_sea_level"
+PRESSURE_NAMES = ("msl", "slp", "prmsl", "mslp")
+BLOCK_DAYS = 2
+
+
+def predict(model: PatchNet, store: xr.Dataset, split: str) -> npt.NDArray[np.float64]:
+    """Probability of an incident of every sample of a split, shape (n,)."""
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        parts = [
+            probability(model(batch.patches.to(device))).double().cpu()
+            for batch in iterate(store, positions(store, split))
+        ]
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def rules(store: xr.Dataset, split: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Scores of the rules that people use, in Pa; empty when there is no sea-level pressure.
+
+    ``pressure_rule``: the lowest pressure in the central cell, with the sign changed;
+    ``deepening_rule``: the largest fall of pressure at a point there over the longest lag, when
+    the store holds lagged pressure.
+
+    Returns:
+        Name of the rule -> score that rises with the incident's likelihood, shape (n,).
+    """
+    base = store["base_variable"].to_numpy()
+    standard = store["standard_name"].to_numpy()
+    is_pressure = np.flatnonzero((standard == PRESSURE) | np.isin(base, PRESSURE_NAMES))
+    if len(is_pressure) == 0:
+        return {}
+    hours = np.array([float(str(v).removesuffix("h")) for v in store["lag"].to_numpy()])
+    now = int(is_pressure[np.argmax(hours[is_pressure])])
+    before = int(is_pressure[np.argmin(hours[is_pressure])])
+    size, stride = store.attrs["grid"]["size"], store.attrs["grid"]["stride"]
+    begin = (size - stride) // 2
+    cell = slice(begin, begin + stride)
+    index = positions(store, split)
+    patches = store["patches"].isel(y=cell, x=cell)
+    current = patches.isel(variable=now).to_numpy()[index].astype(np.float64)
+    found = {"pressure_rule": -current.min(axis=(1, 2))}
+    if hours[before] < hours[now]:
+        earlier = patches.isel(variable=before).to_numpy()[index].astype(np.float64)
+        found["deepening_rule"] = (earlier - current).max(axis=(1, 2))
+    return found
+
+
+def score_split(
+    score: npt.NDArray[np.float64], table: pd.DataFrame, threshold: float, *, probabilities: bool
+) -> dict[str, Any]:
+    """Every score of one split.
+
+    Args:
+        score: probability, or the score of a rule, shape (n,).
+        table: ``time`` and ``label`` of the samples.
+        threshold: chosen on validation.
+        probabilities: whether `score` is a probability, so that it has a Brier score.
+    """
+    label = table["label"].to_numpy()
+    day = (table["time"].to_numpy().astype("datetime64[D]").astype(np.int64)) // BLOCK_DAYS
+    counts = Counts.of(score >= threshold, label == 1)
+    brier = (
+        float(brier_score(xr.DataArray(score), xr.DataArray(label.astype(float))))
+        if probabilities
+        else math.nan
+    )
+    return {
+        "samples": len(label),
+        "incidents": int(label.sum()),
+        "base_rate": float(label.mean()),
+        **ranking_scores(score, label),
+        "average_precision_interval": bootstrap_average_precision(score, label, day),
+        "threshold": threshold,
+        **vars(counts),
+        **counts.scores(),
+        "brier": brier,
+    }
+
+
+def evaluate(
+    scores_of: dict[str, npt.NDArray[np.float64]], store: xr.Dataset, *, probabilities: bool
+) -> tuple[float, dict[str, Any]]:
+    """Threshold from validation, then the scores of validation and test.
+
+    Args:
+        scores_of: split -> score of its samples.
+        store: the patch store.
+        probabilities: whether they are probabilities.
+
+    Returns:
+        The threshold and the scores of each split.
+
+    Raises:
+        InputError: validation holds no incident.
+    """
+    tables = {split: sample_table(store, split) for split in ("validation", "test")}
+    threshold = choose_threshold(scores_of["validation"], tables["validation"]["label"].to_numpy())
+    if math.isnan(threshold):
+        raise InputError(
+            "`splits.validation` must hold an incident to choose a threshold, got none that has "
+            "no missing values. Take a longer validation period."
+        )
+    return threshold, {
+        split: score_split(scores_of[split], table, threshold, probabilities=probabilities)
+        for split, table in tables.items()
+    }

@@ -1,0 +1,152 @@
+"""Dense incident maps: the network once over whole fields instead of patch by patch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+from data_pipelines.schema import PatchGrid
+from weather_tdr.model_files import Detector
+from weather_tdr.models import probability
+
+Resolution = Literal["grid", "stride"]
+STEPS_AT_ONCE = 8
+
+
+@dataclass
+class Maps:
+    """How to draw and match incident maps.
+
+    Attributes:
+        resolution: `grid`: a probability for every grid point; `stride`: for every patch.
+        radius_km: largest distance at which a found incident matches a true one.
+        figures: number of figures of the strongest incidents.
+    """
+
+    resolution: Resolution = "grid"
+    radius_km: float = 300.0
+    figures: int = 3
+
+
+def incident_map(
+    detector: Detector,
+    fields: xr.DataArray,
+    *,
+    resolution: Resolution = "grid",
+    progress: bool = False,
+) -> xr.DataArray:
+    """Probability of an incident in the central cell of the patch around each position.
+
+    Equal to cutting every patch and running the network on it. Positions are the centres of the
+    patches; on a global grid they go around the globe, elsewhere and towards the poles the map
+    ends where no full patch fits. A patch with a missing value has a missing probability.
+
+    Args:
+        detector: trained network.
+        fields: canonical, as `open_fields` gives them.
+        resolution: `stride` gives the positions of the training patches; `grid` shifts them by
+            every offset below the stride, so that there is one position a grid point.
+        progress: shows a progress bar.
+
+    Returns:
+        ``incident_probability (time, latitude, longitude)``, float32, units 1.
+
+    Raises:
+        InputError: the fields differ from those of training.
+    """
+    detector.check_fields(fields)
+    size, stride = detector.grid["size"], detector.grid["stride"]
+    step = stride if resolution == "stride" else 1
+    latitude, longitude = (
+        fields[axis].to_numpy().astype(float) for axis in ("latitude", "longitude")
+    )
+    grid = PatchGrid(latitude, longitude, size, stride)
+    rows = (len(latitude) - size) // step + 1
+    wraps = grid.is_global
+    columns = (
+        (grid.columns if step > 1 else len(longitude))
+        if wraps
+        else (len(longitude) - size) // step + 1
+    )
+    device = next(detector.model.parameters()).device
+    parts = []
+    steps = range(0, fields.sizes["time"], STEPS_AT_ONCE)
+    for begin in tqdm(steps, desc="incident map", disable=not progress, mininterval=1.0):
+        values = fields.isel(time=slice(begin, begin + STEPS_AT_ONCE)).to_numpy()
+        if wraps:
+            values = np.concatenate([values, values[..., : size - 1]], axis=-1)
+        scaled = detector.normalise(values).to(device)
+        parts.append(_positions(detector, scaled, rows, columns, step).cpu().numpy())
+    centre = (size - 1) / 2
+    north = latitude[0] - grid.dlat * (np.arange(rows) * step + centre)
+    east = longitude[0] + grid.dlon * (np.arange(columns) * step + centre)
+    found = xr.DataArray(
+        np.concatenate(parts),
+        dims=("time", "latitude", "longitude"),
+        coords={
+            "time": fields["time"].to_numpy(),
+            "latitude": ("latitude", north, _axis("latitude", "degrees_north", "Y")),
+            "longitude": ("longitude", east, _axis("longitude", "degrees_east", "X")),
+        },
+        name="incident_probability",
+        attrs={
+            "long_name": "probability of an incident in the central cell of the patch",
+            "units": "1",
+            "valid_min": 0.0,
+            "valid_max": 1.0,
+            "cell_points": stride,
+            "comment": "missing where no full patch fits or a field value is missing",
+        },
+    )
+    found["time"].attrs = {"standard_name": "time", "axis": "T"}
+    if wraps:
+        found = found.assign_coords(
+            longitude=("longitude", np.round(east % 360.0, 6), found["longitude"].attrs)
+        ).sortby("longitude")
+    return found
+
+
+def _axis(name: str, units: str, axis: str) -> dict[str, str]:
+    return {"standard_name": name, "units": units, "axis": axis}
+
+
+def _positions(
+    detector: Detector, scaled: torch.Tensor, rows: int, columns: int, step: int
+) -> torch.Tensor:
+    """Probability at `rows` x `columns` positions, `step` points apart: shift and stitch."""
+    stride = detector.grid["stride"]
+    out = torch.empty(len(scaled), rows, columns, device=scaled.device)
+    shifts = stride // step
+    with torch.inference_mode():
+        for dy in range(shifts):
+            for dx in range(shifts):
+                place = out[:, dy::shifts, dx::shifts]
+                if place.numel() == 0:
+                    continue
+                logits = detector.model.maps(scaled[:, :, dy:, dx:])
+                values = probability(logits)
+                place.copy_(values[:, : place.shape[1], : place.shape[2]])
+    return out
+
+
+def write_map(
+    found: xr.DataArray, path: Path, detector: Detector, attributes: dict[str, str] | None = None
+) -> None:
+    """Writes the map as CF NetCDF, beside its place first."""
+    dataset = found.to_dataset()
+    dataset.attrs = {
+        "Conventions": "CF-1.10",
+        "title": "Probability of rare weather incidents",
+        "source": f"weather-tdr, PatchNet trained with {detector.method}",
+        "threshold": detector.threshold,
+        **(attributes or {}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    encoding = {found.name: {"zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.nan}}
+    dataset.to_netcdf(partial, encoding=encoding, engine="netcdf4")
+    partial.replace(path)

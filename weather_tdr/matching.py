@@ -1,0 +1,119 @@
+"""Incidents in a probability map, and their one-to-one matching with the catalogue."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.ndimage import label as connected
+from scipy.optimize import linear_sum_assignment
+
+from data_pipelines.schema import great_circle_km, is_global
+
+RADIUS_KM = 300.0
+
+
+def find_incidents(probability: xr.DataArray, threshold: float) -> pd.DataFrame:
+    """Connected regions at or above the threshold, one row each, at their highest probability.
+
+    Args:
+        probability: dims ``(time, latitude, longitude)``; NaN where there is no patch.
+        threshold: lowest probability of an incident.
+
+    Returns:
+        ``time, latitude, longitude, probability, points``, the most probable first at each time;
+        regions touch across the date line when the map is global.
+    """
+    latitude = probability["latitude"].to_numpy()
+    longitude = probability["longitude"].to_numpy()
+    wraps = is_global(longitude)
+    rows = []
+    for time in probability["time"].to_numpy():
+        values = probability.sel(time=time).to_numpy()
+        regions, count = connected(values >= threshold, structure=np.ones((3, 3)))
+        if wraps and count:
+            _join_edges(regions)
+        for region in np.unique(regions[regions > 0]):
+            inside = np.where(regions == region, values, -1.0)
+            y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+            rows.append(
+                (
+                    time,
+                    float(latitude[y]),
+                    float(longitude[x]) % 360.0,
+                    float(values[y, x]),
+                    int((regions == region).sum()),
+                )
+            )
+    table = pd.DataFrame(rows, columns=["time", "latitude", "longitude", "probability", "points"])
+    table["time"] = table["time"].astype("datetime64[ns]")
+    return table.sort_values(["time", "probability"], ascending=[True, False], ignore_index=True)
+
+
+def _join_edges(regions: np.ndarray) -> None:
+    """Gives regions that touch across the first and last column one number."""
+    height = len(regions)
+    for y in np.flatnonzero(regions[:, 0]):
+        for other in range(max(y - 1, 0), min(y + 2, height)):
+            if regions[other, -1] and regions[other, -1] != regions[y, 0]:
+                regions[regions == regions[other, -1]] = regions[y, 0]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Found against true incidents.
+
+    Attributes:
+        found: index of the true incident of each found one, -1 for a false alarm.
+        distance_km: to it, NaN for a false alarm.
+        truths: number of true incidents.
+    """
+
+    found: np.ndarray
+    distance_km: np.ndarray
+    truths: int
+
+    def summary(self) -> dict[str, Any]:
+        """Hits, misses, false alarms, and the mean distance of the hits in km."""
+        hits = int((self.found >= 0).sum())
+        return {
+            "hits": hits,
+            "misses": self.truths - hits,
+            "false_alarms": int((self.found < 0).sum()),
+            "mean_distance_km": float(np.nanmean(self.distance_km)) if hits else np.nan,
+        }
+
+
+def match_incidents(
+    found: pd.DataFrame, truth: pd.DataFrame, radius_km: float = RADIUS_KM
+) -> Matching:
+    """Matches found and true incidents of the same time, one to one.
+
+    The assignment has the most pairs within `radius_km`, and among those the least distance.
+
+    Args:
+        found: ``time, latitude, longitude``.
+        truth: the same.
+        radius_km: largest distance of a pair.
+    """
+    partner = np.full(len(found), -1)
+    distance = np.full(len(found), np.nan)
+    truth_of = truth.groupby("time").indices
+    for time, here in found.groupby("time").indices.items():
+        if time not in truth_of:
+            continue
+        there = truth_of[time]
+        a, b = found.iloc[here], truth.iloc[there]
+        km = great_circle_km(
+            a["latitude"].to_numpy()[:, None],
+            a["longitude"].to_numpy()[:, None],
+            b["latitude"].to_numpy()[None],
+            b["longitude"].to_numpy()[None],
+        )
+        # A pair too far costs more than any set of near pairs: as many near pairs as possible.
+        cost = np.where(km <= radius_km, km, radius_km * (min(km.shape) + 1))
+        for i, j in zip(*linear_sum_assignment(cost), strict=True):
+            if km[i, j] <= radius_km:
+                partner[here[i]], distance[here[i]] = there[j], km[i, j]
+    return Matching(partner, distance, len(truth))

@@ -1,0 +1,1 @@
+"""How the batches' losses become a step: one idea a file."""

@@ -1,0 +1,154 @@
+"""A trained detector on disk: `model.safetensors` for the network, `model.json` for the rest."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from data_pipelines.errors import InputError
+from weather_tdr.checkpoints import load_checkpoint, save_checkpoint, write_atomically
+from weather_tdr.models import PatchNet
+
+
+@dataclass
+class Detector:
+    """A network and all that it needs to read fields.
+
+    Attributes:
+        model: the network.
+        architecture: arguments of PatchNet.
+        variables: ``variable, units, standard_name, base_variable, lag``, a list each.
+        hemisphere_sign: variables multiplied by the sign of latitude.
+        grid: ``size, stride, dlat, dlon``.
+        mean: of each variable over the training dates, in its units.
+        std: the same.
+        method: how it was trained.
+        threshold: probability from which on it says incident; NaN before evaluation.
+        facts: scores, version and the like.
+    """
+
+    model: PatchNet
+    architecture: dict[str, Any]
+    variables: dict[str, list[str]]
+    hemisphere_sign: list[str]
+    grid: dict[str, Any]
+    mean: list[float]
+    std: list[float]
+    method: str
+    threshold: float = math.nan
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def normalise(self, values: np.ndarray) -> Tensor:
+        """(x - mean) / std along axis 1."""
+        shape = (1, -1, 1, 1)
+        scaled = (values - np.reshape(self.mean, shape)) / np.reshape(self.std, shape)
+        return torch.from_numpy(scaled.astype(np.float32))
+
+    def open_arguments(self) -> dict[str, Any]:
+        """What `open_fields` needs to read the same variables from another file."""
+        base = self.variables["base_variable"]
+        order = list(dict.fromkeys(base))
+        standard = dict(zip(base, self.variables["standard_name"], strict=True))
+        lags = list(dict.fromkeys(self.variables["lag"]))
+        return {
+            "variables": order,
+            "lags": lags,
+            "hemisphere_sign": self.hemisphere_sign,
+            "standard_names": [standard[v] for v in order],
+        }
+
+    def check_fields(self, fields: xr.DataArray) -> None:
+        """Refuses fields that differ from those of training.
+
+        Raises:
+            InputError: units or grid spacing differ.
+        """
+        for name, wanted, got in zip(
+            self.variables["variable"], self.variables["units"], fields["units"].values, strict=True
+        ):
+            if wanted != got:
+                raise InputError(
+                    f"variable `{name}` must have units `{wanted}` as in training, got `{got}`. "
+                    "Convert it first."
+                )
+        for axis, key in (("latitude", "dlat"), ("longitude", "dlon")):
+            values = fields[axis].to_numpy().astype(float)
+            spacing = abs(values[-1] - values[0]) / (len(values) - 1)
+            if abs(spacing - self.grid[key]) > 0.01 * self.grid[key]:
+                raise InputError(
+                    f"`{axis}` must have a spacing of {self.grid[key]:g} degrees as in training, "
+                    f"got {spacing:g}. Regrid the fields first."
+                )
+
+
+def save_detector(detector: Detector, folder: Path) -> None:
+    """Writes `model.safetensors` and `model.json`."""
+    save_checkpoint(folder / "model.safetensors", dict(detector.model.state_dict()), {})
+    save_facts(detector, folder)
+
+
+def save_facts(detector: Detector, folder: Path) -> None:
+    """Writes `model.json` only."""
+    facts = {k: v for k, v in vars(detector).items() if k != "model"}
+    write_atomically(folder / "model.json", json.dumps(no_nan(facts), indent=2) + "\n")
+
+
+def load_detector(folder: str | Path) -> Detector:
+    """Reads a trained detector.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    folder = Path(folder)
+    path = folder / "model.json"
+    if not path.is_file():
+        raise InputError(
+            f"RUN must be the folder of a trained method such as runs/NAME/uniform, got {folder} "
+            f"without model.json.{_nearby(folder)}"
+        )
+    facts = json.loads(path.read_text())
+    model = PatchNet(**facts["architecture"])
+    tensors, _ = load_checkpoint(folder / "model.safetensors")
+    model.load_state_dict(tensors)
+    model.eval()
+    if facts["threshold"] is None:
+        facts["threshold"] = math.nan
+    return Detector(model=model, **facts)
+
+
+def _nearby(folder: Path) -> str:
+    inside = sorted(str(p.parent) for p in folder.glob("*/model.json")) if folder.is_dir() else []
+    return f" There is: {', '.join(inside)}." if inside else ""
+
+
+def detector_from_store(
+    model: PatchNet, architecture: dict[str, Any], store: xr.Dataset, method: str
+) -> Detector:
+    """The detector of a network trained on a patch store."""
+    return Detector(
+        model=model,
+        architecture=architecture,
+        variables=dict(store.attrs["variables"]),
+        hemisphere_sign=list(store.attrs["settings"]["fields"]["hemisphere_sign"]),
+        grid={k: store.attrs["grid"][k] for k in ("size", "stride", "dlat", "dlon")},
+        mean=[float(v) for v in store["mean"].to_numpy()],
+        std=[float(v) for v in store["std"].to_numpy()],
+        method=method,
+    )
+
+
+def no_nan(value: Any) -> Any:
+    """NaN and infinity become None: JSON has neither, and undefined is null."""
+    if isinstance(value, dict):
+        return {k: no_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [no_nan(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

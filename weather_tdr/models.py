@@ -1,0 +1,80 @@
+"""Networks. PatchNet is fully convolutional: one pass over a field gives every patch's logits."""
+
+import torch
+from torch import Tensor, nn
+
+from data_pipelines.errors import InputError
+
+CLASSES = 2
+
+
+class PatchNet(nn.Module):
+    """A small fully convolutional detector of patches.
+
+    Only unpadded convolutions and poolings, so that ``forward`` of a whole field of shape
+    (n, variables, height, width) gives at every `stride` exactly the logits of the patch that
+    starts there; of patches of shape (n, variables, size, size) it gives one position.
+
+    Architecture: log2(stride) blocks of two 3x3 convolutions (one, where no more fit) and a 2x2
+    max pooling, a convolution with the size of what is left, and a 1x1 convolution to the logits.
+
+    Args:
+        variables: number of input variables.
+        size: points a side of a patch.
+        stride: points between patches, a power of two.
+        width: channels of the first block; doubled in each further one.
+        dropout: share of the last features dropped in training.
+
+    Raises:
+        InputError: the stride is no power of two, or the size too small for it.
+    """
+
+    def __init__(
+        self, variables: int, size: int = 16, stride: int = 4, width: int = 24, dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        self.size, self.stride = size, stride
+        blocks = stride.bit_length() - 1
+        if stride < 1 or 2**blocks != stride:
+            raise InputError(
+                f"`patches.stride` must be a power of two for PatchNet, got {stride}. "
+                "Use 1, 2, 4 or 8."
+            )
+        layers: list[nn.Module] = []
+        channels, left = variables, size
+        for block in range(max(blocks, 1)):
+            out = width * 2**block
+            for _ in range(2):
+                # Enough must be left to halve in the blocks to come, and one point at the end.
+                if (left - 2) // 2 ** (blocks - block) >= 2:
+                    layers += [nn.Conv2d(channels, out, 3), nn.ReLU()]
+                    channels, left = out, left - 2
+            if blocks:
+                layers.append(nn.MaxPool2d(2))
+                left //= 2
+        if left < 1 or channels == variables:
+            raise InputError(
+                f"`patches.size` is too small for PatchNet, got {size} with stride {stride}. "
+                f"Use at least {4 * stride}."
+            )
+        features = 4 * width
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Conv2d(channels, features, left),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(features, CLASSES, 1),
+        )
+
+    def maps(self, fields: Tensor) -> Tensor:
+        """Logits at every stride: (n, variables, h, w) -> (n, classes, rows, columns)."""
+        return torch.as_tensor(self.head(self.body(fields)))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Logits of patches: (n, variables, size, size) -> (n, classes)."""
+        return self.maps(patches).flatten(1)
+
+
+def probability(logits: Tensor) -> Tensor:
+    """Probability of the class incident, from logits with the classes along axis 1."""
+    return torch.softmax(logits, dim=1)[:, 1]

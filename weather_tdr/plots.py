@@ -1,0 +1,156 @@
+"""Figures from data already computed. Each function returns a matplotlib figure."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from weather_tdr.coastlines import coastlines, unrolled
+
+PROBABILITY_COLOURS = "YlOrRd"
+
+
+def incident_figure(
+    probability: xr.DataArray,
+    found: pd.DataFrame,
+    *,
+    pressure: xr.DataArray | None = None,
+    truth: pd.DataFrame | None = None,
+    title: str = "",
+) -> Figure:
+    """The incident map of one time: whole domain above, around the strongest incident below.
+
+    Args:
+        probability: dims ``(latitude, longitude)``.
+        found: incidents found at this time.
+        pressure: sea-level pressure in Pa, for the contours.
+        truth: incidents of the catalogue at this time.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(11, 9.2), layout="constrained")
+    whole, close = figure.subplots(2, 1, height_ratios=[1, 1.15])
+    # White below 1 %: what the network rules out does not veil the map.
+    shown = probability.where(probability >= 0.01)
+    longitude = probability["longitude"].to_numpy()
+    for axes in (whole, close):
+        mesh = axes.pcolormesh(
+            longitude,
+            probability["latitude"],
+            shown,
+            cmap=PROBABILITY_COLOURS,
+            vmin=0,
+            vmax=1,
+            shading="nearest",
+        )
+        for line in coastlines():
+            axes.plot(*unrolled(line, float(longitude[0])).T, color="tab:green", linewidth=0.6)
+        if pressure is not None:
+            _contours(axes, pressure, label=axes is close)
+        _marks(axes, found, "D", "tab:blue", "found", float(longitude[0]))
+        if truth is not None:
+            _marks(axes, truth, "o", "black", "catalogue", float(longitude[0]))
+        axes.set_ylabel("latitude (degrees north)")
+        axes.set_aspect("auto")
+        axes.grid(color="0.85", linewidth=0.5)
+    field = probability if pressure is None else pressure
+    west, east = float(field["longitude"].min()), float(field["longitude"].max())
+    south, north = float(field["latitude"].min()), float(field["latitude"].max())
+    whole.set(xlim=(west, east), ylim=(south, north))
+    if len(found):
+        best = found.sort_values("probability").iloc[-1]
+        lon = (best["longitude"] - west) % 360.0 + west
+        half_x, half_y = min(40.0, (east - west) / 2), min(22.0, (north - south) / 2)
+        x = float(np.clip(lon, west + half_x, east - half_x))
+        y = float(np.clip(best["latitude"], south + half_y, north - half_y))
+        close.set(xlim=(x - half_x, x + half_x), ylim=(y - half_y, y + half_y))
+        box = Rectangle(
+            (x - half_x, y - half_y), 2 * half_x, 2 * half_y, fill=False, edgecolor="tab:blue"
+        )
+        whole.add_patch(box)
+        close.set_title("around the strongest incident found", fontsize=10)
+    close.set_xlabel("longitude (degrees east)")
+    close.legend(loc="lower left", framealpha=0.9)
+    figure.colorbar(mesh, ax=[whole, close], label="probability of an incident (1)", shrink=0.7)
+    figure.suptitle(title)
+    return figure
+
+
+def _contours(axes: Axes, pressure: xr.DataArray, *, label: bool) -> None:
+    levels = np.arange(900, 1080, 5 if label else 10)
+    lines = axes.contour(
+        pressure["longitude"],
+        pressure["latitude"],
+        pressure / 100.0,
+        levels=levels,
+        colors="0.35",
+        linewidths=0.6,
+    )
+    if label:
+        axes.clabel(lines, fontsize=7, fmt="%d hPa")
+
+
+def _marks(
+    axes: Axes, table: pd.DataFrame, marker: str, colour: str, name: str, west: float
+) -> None:
+    axes.scatter(
+        (table["longitude"] - west) % 360.0 + west,
+        table["latitude"],
+        marker=marker,
+        s=90,
+        facecolors="none",
+        edgecolors=colour,
+        linewidths=1.6,
+        label=name,
+        zorder=5,
+    )
+
+
+def precision_recall_figure(curves: dict[str, dict[str, Any]], base_rate: float) -> Figure:
+    """Precision against recall of every method, with the chance line.
+
+    Args:
+        curves: method -> ``precision``, ``recall`` and ``average_precision``.
+        base_rate: share of incidents.
+    """
+    figure = Figure(figsize=(6.4, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.step(
+            curve["recall"],
+            curve["precision"],
+            where="post",
+            label=f"{name}: AP {curve['average_precision']:.3f}",
+            linestyle="--" if name.endswith("_rule") else "-",
+        )
+    axes.axhline(base_rate, color="0.5", linewidth=1, linestyle=":")
+    axes.annotate(f"chance {base_rate:.2%}", (0.99, base_rate), ha="right", va="bottom", fontsize=8)
+    axes.set(
+        xlabel="recall (POD, 1)",
+        ylabel="precision (1 - FAR, 1)",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        title="Every patch of the test period, at natural prevalence",
+    )
+    axes.legend()
+    return figure
+
+
+def weight_history_figure(history: pd.DataFrame, title: str) -> Figure:
+    """The group weights over the steps.
+
+    Args:
+        history: as in `history.csv`.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for column in [c for c in history if str(c).startswith("weight_")]:
+        axes.plot(history["step"], history[column], label=str(column).removeprefix("weight_"))
+    axes.set(xlabel="step", ylabel="group weight (1)", title=title)
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return figure

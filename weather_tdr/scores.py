@@ -1,0 +1,161 @@
+"""Counts that add up, and the scores that follow from them.
+
+Statistics are summed first and divided once, so that chunks, regions and years combine exactly.
+The formulas are those of the package `scores` (Bureau of Meteorology) and of scikit-learn.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scores.categorical import BasicContingencyManager
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+Values = npt.NDArray[np.floating]
+Labels = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A 2 x 2 contingency table.
+
+    Attributes:
+        hits: TP.
+        false_alarms: FP.
+        misses: FN.
+        correct_negatives: TN.
+    """
+
+    hits: int = 0
+    false_alarms: int = 0
+    misses: int = 0
+    correct_negatives: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.hits + other.hits,
+            self.false_alarms + other.false_alarms,
+            self.misses + other.misses,
+            self.correct_negatives + other.correct_negatives,
+        )
+
+    @classmethod
+    def of(cls, predicted: npt.NDArray[np.bool_], observed: npt.NDArray[np.bool_]) -> "Counts":
+        """Counts of yes/no predictions against yes/no observations of the same shape."""
+        predicted, observed = np.asarray(predicted, bool), np.asarray(observed, bool)
+        return cls(
+            int((predicted & observed).sum()),
+            int((predicted & ~observed).sum()),
+            int((~predicted & observed).sum()),
+            int((~predicted & ~observed).sum()),
+        )
+
+    def scores(self) -> dict[str, float]:
+        """POD, FAR, POFD, CSI, HSS, SEDI and balanced accuracy; NaN where undefined.
+
+        POD: 0 to 1, perfect 1. FAR: the false alarm *ratio* FP / (TP + FP), 0 to 1, perfect 0;
+        not POFD, the false alarm rate FP / (FP + TN). CSI: 0 to 1, perfect 1. HSS: -1 to 1,
+        no skill 0. SEDI: -1 to 1, for rare events. Balanced accuracy: mean of POD and 1 - POFD.
+
+        Source: Jolliffe and Stephenson, Forecast Verification, 2nd ed.; SEDI: Ferro and
+        Stephenson (2011), Wea. Forecasting 26, 699-713.
+        """
+        manager = BasicContingencyManager(
+            {
+                "tp_count": xr.DataArray(float(self.hits)),
+                "fp_count": xr.DataArray(float(self.false_alarms)),
+                "fn_count": xr.DataArray(float(self.misses)),
+                "tn_count": xr.DataArray(float(self.correct_negatives)),
+                "total_count": xr.DataArray(
+                    float(self.hits + self.false_alarms + self.misses + self.correct_negatives)
+                ),
+            }
+        )
+        with np.errstate(all="ignore"):
+            values = {
+                "pod": manager.probability_of_detection(),
+                "far": manager.false_alarm_ratio(),
+                "pofd": manager.probability_of_false_detection(),
+                "csi": manager.critical_success_index(),
+                "hss": manager.heidke_skill_score(),
+                "sedi": manager.symmetric_extremal_dependence_index(),
+            }
+        scores = {k: float(v) if math.isfinite(float(v)) else math.nan for k, v in values.items()}
+        scores["balanced_accuracy"] = 0.5 * (scores["pod"] + 1.0 - scores["pofd"])
+        return scores
+
+
+def choose_threshold(score: Values, label: Labels) -> float:
+    """The threshold (score >= threshold) with the best CSI; for validation data only.
+
+    Args:
+        score: any score that rises with the incident's likelihood, shape (n,).
+        label: 0 or 1, shape (n,).
+
+    Returns:
+        The threshold; NaN when there is no incident.
+
+    Notes:
+        Among neighbouring scores the midpoint is taken, so that rounding does not decide.
+    """
+    if not label.any():
+        return math.nan
+    precision, recall, thresholds = precision_recall_curve(label, score)
+    precision, recall = precision[:-1], recall[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        csi = 1.0 / (1.0 / precision + 1.0 / recall - 1.0)
+    best = int(np.nanargmax(np.where(recall > 0, csi, -1.0)))
+    below = thresholds[best - 1] if best else thresholds[best]
+    return float((thresholds[best] + below) / 2)
+
+
+def ranking_scores(score: Values, label: Labels) -> dict[str, float]:
+    """Average precision and ROC AUC; NaN when one class is absent.
+
+    Average precision: base rate (no skill) to 1. ROC AUC: 0.5 (no skill) to 1.
+    """
+    if label.min() == label.max():
+        return {"average_precision": math.nan, "roc_auc": math.nan}
+    return {
+        "average_precision": float(average_precision_score(label, score)),
+        "roc_auc": float(roc_auc_score(label, score)),
+    }
+
+
+def bootstrap_average_precision(
+    score: Values, label: Labels, block: npt.NDArray[np.integer], *, rounds: int = 300, seed: int = 0
+) -> list[float]:
+    """95 % interval of the average precision, resampling whole blocks of time.
+
+    Samples of one storm follow each other; resampling single samples would pretend that they are
+    independent.
+
+    Args:
+        score: shape (n,).
+        label: shape (n,).
+        block: number of the time block of each sample, shape (n,).
+        rounds: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        Lower and upper limit; NaN when a resample never holds an incident.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(-score, kind="stable")
+    ranked, blocks = label[order].astype(float), np.unique(block, return_inverse=True)[1][order]
+    n = int(blocks.max()) + 1
+    # Ties share a place: precision is read at the last of equal scores.
+    last = np.r_[np.flatnonzero(np.diff(score[order])), len(score) - 1]
+    values = []
+    for _ in range(rounds):
+        weight = np.bincount(rng.integers(0, n, n), minlength=n)[blocks]
+        true = np.cumsum(weight * ranked)[last]
+        seen = np.cumsum(weight)[last]
+        if true[-1] > 0:
+            gained = np.diff(np.r_[0.0, true])
+            values.append(float((gained * true / np.maximum(seen, 1)).sum() / true[-1]))
+    if not values:
+        return [math.nan, math.nan]
+    return [float(v) for v in np.quantile(values, [0.025, 0.975])]
