@@ -14,7 +14,7 @@ from data_pipelines.fields import lag_hours, open_fields
 from data_pipelines.incidents import read_catalogue, select_incidents
 from data_pipelines.labels import label_from_catalogue
 from data_pipelines.patches import count_groups, cut_patches, list_samples, sample_coordinates
-from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid
+from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid, duration_hours
 from data_pipelines.splits import choose_target, separate_storms, split_times
 from data_pipelines.statistics import training_statistics
 from data_pipelines.store import fingerprint, same_build, write_store
@@ -182,12 +182,10 @@ def build_store(
 
 def time_split(times: pd.DatetimeIndex, splits: Splits, lags: list[str]) -> IntArray:
     """Split of each time step; refuses a gap that lets lagged inputs reach across it."""
-    try:
-        gap = pd.Timedelta(splits.gap)
-    except ValueError as error:
-        raise InputError(
-            f"`splits.gap` must be a duration such as 2d, got `{splits.gap}`."
-        ) from error
+    hours = duration_hours(splits.gap)
+    if not hours >= 0:
+        raise InputError(f"`splits.gap` must be a duration such as 2d or 36h, got `{splits.gap}`.")
+    gap = pd.Timedelta(hours=hours)
     reach = pd.Timedelta(hours=-min(lag_hours(lag) for lag in lags))
     if gap < reach:
         raise InputError(

@@ -5,7 +5,7 @@ duplicates; latitude descending; longitude ascending from the first value in [0,
 beyond 360 where a region crosses the Greenwich meridian; SI units; time lags as variables.
 """
 
-import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.errors import InputError, unknown_name
-from data_pipelines.schema import FIELD_DIMS, FloatArray, is_global
+from data_pipelines.schema import FIELD_DIMS, FloatArray, duration_hours, is_global
 
 COORDINATES = {
     "time": {"time", "valid_time", "date", "datetime", "t"},
@@ -114,7 +114,7 @@ def _open(paths: Sequence[str | Path]) -> xr.Dataset:
 
 def _open_one(file: Path) -> xr.Dataset:
     if file.is_dir():
-        return xr.open_zarr(file, chunks={})
+        return _open_zarr(file)
     dataset = xr.open_dataset(file, chunks={})
     # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
     step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
@@ -122,6 +122,13 @@ def _open_one(file: Path) -> xr.Dataset:
     if time is not None and step:
         dataset = dataset.chunk({time: max(1, CHUNK_BYTES // step)})
     return dataset
+
+
+def _open_zarr(folder: Path) -> xr.Dataset:
+    with warnings.catch_warnings():
+        # Zarr v3 stores often come without consolidated metadata; that is no fault.
+        warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
+        return xr.open_zarr(folder, chunks={})
 
 
 def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
@@ -266,8 +273,7 @@ def lag_hours(lag: str) -> float:
     Raises:
         InputError: the text is no duration, or lies in the future.
     """
-    match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\s*(h|d)\s*", str(lag))
-    hours = float(match[1]) * (24.0 if match[2] == "d" else 1.0) if match else np.nan
+    hours = duration_hours(lag)
     if not hours <= 0:
         raise InputError(
             f"`fields.lags` must be durations that are zero or negative, got `{lag}`. "

@@ -34,7 +34,7 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     for column in REQUIRED:
         if column not in table:
             raise unknown_name("`incidents.catalogue`: column", column, table.columns)
-    times = pd.to_datetime(table["time"], errors="coerce", utc=True).dt.tz_localize(None)
+    times = pd.to_datetime(table["time"], format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
     _refuse(path, table, times.isna(), "time", "be a date such as 2001-01-31 06:00")
     table["time"] = times.astype("datetime64[ns]")
     for column, low, high in (("latitude", -90, 90), ("longitude", -360, 360)):

@@ -1,5 +1,7 @@
 """The one contract between the pipelines and everything that reads them: names, grid, checks."""
 
+import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +134,12 @@ def is_global(longitude: FloatArray) -> bool:
         return False
     spacing = (longitude[-1] - longitude[0]) / (len(longitude) - 1)
     return bool(abs(spacing * len(longitude) - 360.0) < 0.01 * spacing)
+
+
+def duration_hours(text: str) -> float:
+    """Hours of a duration such as ``-24h`` or ``2d``; NaN when it is none."""
+    match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\s*([hHdD])\s*", str(text))
+    return float(match[1]) * (24.0 if match[2] in "dD" else 1.0) if match else math.nan
 
 
 def great_circle_km(

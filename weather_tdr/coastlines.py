@@ -1,6 +1,7 @@
 """Coastlines for plain latitude-longitude axes, when cartopy and its data are at hand."""
 
 import logging
+import warnings
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +22,9 @@ def coastlines() -> list[np.ndarray]:
         log.info("maps have no coastlines: install the extra `maps` (cartopy)")
         return []
     try:
-        path = shapereader.natural_earth("110m", "physical", "coastline")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cartopy warns that it downloads
+            path = shapereader.natural_earth("110m", "physical", "coastline")
     except OSError as error:
         log.info("maps have no coastlines: cartopy cannot fetch them (%s)", error)
         return []

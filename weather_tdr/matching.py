@@ -9,21 +9,22 @@ import xarray as xr
 from scipy.ndimage import label as connected
 from scipy.optimize import linear_sum_assignment
 
-from data_pipelines.schema import great_circle_km, is_global
+from data_pipelines.schema import FloatArray, great_circle_km, is_global
 
 RADIUS_KM = 300.0
 
 
 def find_incidents(probability: xr.DataArray, threshold: float) -> pd.DataFrame:
-    """Connected regions at or above the threshold, one row each, at their highest probability.
+    """Connected regions at or above the threshold, one row each.
 
     Args:
         probability: dims ``(time, latitude, longitude)``; NaN where there is no patch.
         threshold: lowest probability of an incident.
 
     Returns:
-        ``time, latitude, longitude, probability, points``, the most probable first at each time;
-        regions touch across the date line when the map is global.
+        ``time, latitude, longitude, probability, points``, the most probable first at each time.
+        The position is the region's centre, weighted with probability; the probability is the
+        highest in it. Regions touch across the date line when the map is global.
     """
     latitude = probability["latitude"].to_numpy()
     longitude = probability["longitude"].to_numpy()
@@ -35,20 +36,26 @@ def find_incidents(probability: xr.DataArray, threshold: float) -> pd.DataFrame:
         if wraps and count:
             _join_edges(regions)
         for region in np.unique(regions[regions > 0]):
-            inside = np.where(regions == region, values, -1.0)
-            y, x = np.unravel_index(int(inside.argmax()), inside.shape)
-            rows.append(
-                (
-                    time,
-                    float(latitude[y]),
-                    float(longitude[x]) % 360.0,
-                    float(values[y, x]),
-                    int((regions == region).sum()),
-                )
-            )
+            y, x = np.nonzero(regions == region)
+            inside = values[y, x]
+            rows.append((time, *_centre(latitude[y], longitude[x], inside), inside.max(), len(y)))
     table = pd.DataFrame(rows, columns=["time", "latitude", "longitude", "probability", "points"])
     table["time"] = table["time"].astype("datetime64[ns]")
     return table.sort_values(["time", "probability"], ascending=[True, False], ignore_index=True)
+
+
+def _centre(
+    latitude: FloatArray, longitude: FloatArray, weight: FloatArray
+) -> tuple[float, float]:
+    """Weighted mean of points on the sphere: latitude, and longitude in [0, 360)."""
+    lat, lon = np.deg2rad(latitude), np.deg2rad(longitude)
+    x = float((weight * np.cos(lat) * np.cos(lon)).sum())
+    y = float((weight * np.cos(lat) * np.sin(lon)).sum())
+    z = float((weight * np.sin(lat)).sum())
+    return (
+        float(np.rad2deg(np.arctan2(z, np.hypot(x, y)))),
+        float(np.rad2deg(np.arctan2(y, x)) % 360.0),
+    )
 
 
 def _join_edges(regions: np.ndarray) -> None:

@@ -33,8 +33,8 @@ def incident_figure(
     """
     figure = Figure(figsize=(11, 9.2), layout="constrained")
     whole, close = figure.subplots(2, 1, height_ratios=[1, 1.15])
-    # White below 1 %: what the network rules out does not veil the map.
-    shown = probability.where(probability >= 0.01)
+    # White below 10 %: what the network rules out does not veil the map.
+    shown = probability.where(probability >= 0.1)
     longitude = probability["longitude"].to_numpy()
     for axes in (whole, close):
         mesh = axes.pcolormesh(

@@ -1,0 +1,83 @@
+"""Small synthetic fields and a small run, made once."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+
+from data_pipelines.synthetic import Synthetic, make_synthetic, write_synthetic
+
+matplotlib.use("Agg")
+torch.set_num_threads(1)
+
+SMALL = Synthetic(days=24, spacing=5.0, explosive_per_day=2.0, ordinary_per_day=4.0, seed=3)
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+CONFIG = """
+name: tiny
+output: {output}
+fields:
+  paths: [{fields}]
+  variables: [msl, vo850]
+  lags: [0h, -24h]
+  hemisphere_sign: [vo850]
+incidents:
+  catalogue: {catalogue}
+  where: {{deepening_bergeron: {{min: 1.0}}}}
+patches: {{size: 8, stride: 2, background_share: 0.2}}
+splits: {{target_per_group: 6, fractions: [0.5, 0.25, 0.25], gap: 1d}}
+train: {{steps: 60, batch: 64, width: 8, log_every: 20, checkpoint_every: 20}}
+maps: {{figures: 1}}
+"""
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple[xr.Dataset, pd.DataFrame]:
+    """Fields and catalogue in memory."""
+    return make_synthetic(SMALL)
+
+
+@pytest.fixture(scope="session")
+def small_files(tmp_path_factory) -> tuple[Path, Path]:
+    """Fields and catalogue as files."""
+    return write_synthetic(SMALL, tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture
+def config_file(tmp_path, small_files) -> Path:
+    """A configuration on the small files, with its own output folder."""
+    fields, catalogue = small_files
+    path = tmp_path / "tiny.yaml"
+    path.write_text(CONFIG.format(output=tmp_path / "runs", fields=fields, catalogue=catalogue))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, small_files) -> Path:
+    """A whole run on the small files: the run folder."""
+    from weather_tdr.cli import main
+
+    folder = tmp_path_factory.mktemp("run")
+    fields, catalogue = small_files
+    path = folder / "tiny.yaml"
+    path.write_text(CONFIG.format(output=folder, fields=fields, catalogue=catalogue))
+    main(["run", str(path), "--quiet"])
+    return folder / "tiny"
+
+
+def make_field(latitude, longitude, steps=3, seed=0) -> xr.Dataset:
+    """Noise with CF coordinates, named `msl`, in Pa."""
+    rng = np.random.default_rng(seed)
+    values = 101000 + 500 * rng.standard_normal((steps, len(latitude), len(longitude)))
+    return xr.Dataset(
+        {"msl": (("time", "latitude", "longitude"), values.astype("f4"), {"units": "Pa"})},
+        coords={
+            "time": pd.date_range("2001-01-01", periods=steps, freq="6h"),
+            "latitude": np.asarray(latitude, float),
+            "longitude": np.asarray(longitude, float),
+        },
+    )

@@ -1,0 +1,173 @@
+import dask
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from data_pipelines.build import Fields, Incidents, Patches, Splits, build_store
+from data_pipelines.errors import InputError
+from data_pipelines.fields import open_fields
+from data_pipelines.patches import cut, cut_patches, sample_coordinates
+from data_pipelines.schema import GROUPS, SPLITS, PatchGrid
+from data_pipelines.statistics import training_statistics
+from data_pipelines.store import open_store
+
+LAGS = ["0h", "-24h"]
+SPLIT = Splits(target_per_group=6, fractions=[0.5, 0.25, 0.25], gap="1d")
+
+
+def build(files, path, **changes):
+    fields = Fields([str(files[0])], ["msl", "vo850"], LAGS, ["vo850"])
+    incidents = Incidents(str(files[1]), {"deepening_bergeron": {"min": 1.0}})
+    settings = {"patches": Patches(8, 2, 0.2), "splits": SPLIT} | changes
+    return build_store(path, fields, incidents, settings["patches"], settings["splits"])
+
+
+@pytest.fixture(scope="module")
+def store(small_files, tmp_path_factory):
+    return open_store(build(small_files, tmp_path_factory.mktemp("store") / "patches.zarr"))
+
+
+@pytest.fixture(scope="module")
+def fields(small_files):
+    return open_fields([small_files[0]], ["msl", "vo850"], lags=LAGS, hemisphere_sign=["vo850"])
+
+
+def grid_of(fields):
+    return PatchGrid(fields["latitude"].values, fields["longitude"].values, 8, 2)
+
+
+def test_patches_are_the_fields_around_their_centres(store, fields):
+    """Oracle: select by coordinates from the eager fields, wrapped by modulo."""
+    eager = fields.compute()
+    rng = np.random.default_rng(0)
+    crossing = np.flatnonzero((store["longitude"] > 345) | (store["longitude"] < 15))
+    for i in [*rng.choice(store.sizes["sample"], 40), *crossing[:20]]:
+        one = store.isel(sample=int(i))
+        lat = float(one["latitude"]) + 5.0 * (3.5 - np.arange(8))
+        lon = (float(one["longitude"]) + 5.0 * (np.arange(8) - 3.5)) % 360
+        wanted = eager.sel(time=one["time"].values, latitude=lat).sel(longitude=lon)
+        np.testing.assert_array_equal(one["patches"].values, wanted.values)
+
+
+def test_labels_agree_with_the_catalogue(store, small):
+    """Oracle: distance in degrees of every catalogue entry to every centre, sample by sample."""
+    _, catalogue = small
+    half = 5.0
+    by_time = {t: c for t, c in catalogue.groupby("time")}
+    table = store[["time", "latitude", "longitude", "group"]].compute().to_dataframe()
+    checked = 0
+    for row in table.sample(1500, random_state=0).itertuples():
+        entries = by_time.get(row.time)
+        group = 0
+        if entries is not None:
+            dy = entries["latitude"] - row.latitude
+            dx = (entries["longitude"] - row.longitude + 180) % 360 - 180
+            inside = (dy > -half + 1e-3) & (dy < half - 1e-3) & (dx.abs() < half - 1e-3)
+            edge = (dy.abs() < half + 1e-3) & (dx.abs() < half + 1e-3) & ~inside
+            if edge.any():
+                continue
+            if inside.any():
+                group = 2 if (entries["deepening_bergeron"][inside] >= 1).any() else 1
+        assert row.group == group
+        checked += 1
+    assert checked > 1000
+
+
+def test_natural_prevalence_and_disjoint_splits(store, fields):
+    grid = grid_of(fields)
+    table = store[["time", "split", "group", "incident_id"]].compute().to_dataframe()
+    table["split"] = [SPLITS[s] for s in table["split"]]
+    per_step = table[table["split"] == "test"].groupby("time").size()
+    assert (per_step == grid.rows * grid.columns).all()  # every position, every test time
+    storms = {s: set(g) - {""} for s, g in table.groupby("split")["incident_id"]}
+    names = list(storms)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            assert not storms[a] & storms[b], (a, b)
+    counts = table[table["split"] == "target"]["group"].value_counts()
+    assert list(counts) == [6, 6, 6]
+    train = table[table["split"] == "train"]
+    share = (train["group"] == 0).sum() / (train["time"].nunique() * grid.rows * grid.columns)
+    assert 0.15 < share < 0.22
+
+
+def test_statistics_come_from_training_dates_only(store, fields):
+    split = np.zeros(fields.sizes["time"], dtype=int)
+    split[10:30] = SPLITS.index("train")
+    mean, std = dask.compute(*training_statistics(fields, split))
+    eager = fields.isel(time=slice(10, 30)).compute().astype(float)
+    weights = np.cos(np.deg2rad(eager["latitude"])).clip(0)
+    dims = ("time", "latitude", "longitude")
+    np.testing.assert_allclose(mean, eager.weighted(weights).mean(dims), rtol=1e-9)
+    np.testing.assert_allclose(std, eager.weighted(weights).std(dims), rtol=1e-6)
+
+
+def test_nothing_is_computed_before_the_store_is_written(fields):
+    def refuse(*_, **__):
+        raise AssertionError("computed too early")
+
+    grid = grid_of(fields)
+    samples = pd.DataFrame({"step": [0, 3, 90], "row": [0, 5, 7], "column": [0, 35, 2]})
+    with dask.config.set(scheduler=refuse):
+        lazy = cut_patches(fields, samples, grid)
+        training_statistics(fields, np.full(fields.sizes["time"], SPLITS.index("train")))
+        sample_coordinates(samples, pd.DatetimeIndex(fields.indexes["time"]), grid)
+        with pytest.raises(AssertionError, match="too early"):
+            lazy.compute()
+    eager = cut(fields.values, *(samples[c].to_numpy() for c in ("row", "column", "step")), grid)
+    np.testing.assert_array_equal(lazy.compute(), eager)
+
+
+def test_same_inputs_give_the_same_store_and_no_second_build(small_files, tmp_path, store):
+    path = build(small_files, tmp_path / "patches.zarr")
+    xr.testing.assert_identical(open_store(path).compute(), store.compute())
+    before = (path / "zarr.json").stat().st_mtime_ns
+    build(small_files, path)
+    assert (path / "zarr.json").stat().st_mtime_ns == before
+    build(small_files, path, patches=Patches(8, 2, 0.1))
+    assert (path / "zarr.json").stat().st_mtime_ns != before
+
+
+def test_missing_values_drop_their_patches_and_are_counted(small, small_files, tmp_path):
+    holed = small[0].copy(deep=True)
+    holed["msl"][:, 10, 20] = np.nan
+    holed.to_netcdf(tmp_path / "holed.nc")
+    got = open_store(build((tmp_path / "holed.nc", small_files[1]), tmp_path / "p.zarr"))
+    bad = ~np.isfinite(got["patches"].values).all(axis=(1, 2, 3))
+    assert bad.any() and (got["split"].values[bad] == SPLITS.index("dropped")).all()
+    assert got.attrs["dropped"]["missing_values"] == bad.sum()
+    assert np.isfinite(got["mean"]).all()
+
+
+def test_unfinished_or_missing_store_is_refused(small_files, tmp_path):
+    with pytest.raises(InputError, match="no patch store"):
+        open_store(tmp_path / "none.zarr")
+    path = build(small_files, tmp_path / "patches.zarr")
+    import zarr
+
+    zarr.open_group(path, mode="a").attrs["complete"] = False
+    with pytest.raises(InputError, match="unfinished"):
+        open_store(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"splits": Splits(gap="6h")}, r"`splits.gap` must be at least the largest lag"),
+        ({"splits": Splits(gap="long")}, r"`splits.gap` must be a duration"),
+        ({"splits": Splits(gap="1d", target_per_group=500)}, "target_per_group"),
+        ({"patches": Patches(80, 2)}, r"`patches.size` must be at most"),
+        ({"patches": Patches(8, 2, 0.0)}, r"`patches.background_share`"),
+    ],
+)
+def test_bad_settings(small_files, tmp_path, changes, words):
+    with pytest.raises(InputError, match=words):
+        build(small_files, tmp_path / "p.zarr", **changes)
+    assert not list(tmp_path.iterdir())  # nothing half written
+
+
+def test_groups_have_a_reason(store):
+    for group, reason in zip(GROUPS, ("background", "catalogue_entry", "selected_entry"), strict=True):
+        chosen = store["reason"].values[store["group"].values == GROUPS.index(group)]
+        assert set(chosen) == {reason}

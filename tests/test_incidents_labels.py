@@ -1,0 +1,92 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_pipelines.errors import InputError
+from data_pipelines.incidents import read_catalogue, select_incidents
+from data_pipelines.labels import label_from_catalogue
+from data_pipelines.schema import GROUPS, PatchGrid
+
+GRID = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
+TIMES = pd.date_range("2001-01-01", periods=8, freq="6h")
+
+
+def table(**columns):
+    n = len(columns["time"])
+    base = {"latitude": [50.0] * n, "longitude": [180.0] * n, "storm_id": ["a"] * n}
+    return pd.DataFrame(base | columns).assign(time=lambda t: pd.to_datetime(t["time"], format="ISO8601"))
+
+
+def test_incident_beats_hard_negative_in_one_cell():
+    entries = table(
+        time=["2001-01-01", "2001-01-01", "2001-01-01 06:00"], storm_id=["low", "bomb", "low"]
+    )
+    labels = label_from_catalogue(entries, pd.Series([False, True, False]), TIMES, GRID)
+    got = labels.table
+    assert list(got["step"]) == [0, 1]
+    assert [GROUPS[g] for g in got["group"]] == ["incident", "hard_negative"]
+    assert got["incident_id"][0] == "bomb"
+    assert got["storms"][0] == {"low", "bomb"}
+
+
+def test_unused_entries_are_counted():
+    entries = table(
+        time=["2001-01-01", "2001-01-01", "2005-01-01"], latitude=[50.0, 89.0, 50.0]
+    )
+    labels = label_from_catalogue(entries, pd.Series([True, True, False]), TIMES, GRID)
+    assert len(labels.table) == 1
+    assert labels.unused == {
+        "incidents_outside_times": 0,
+        "incidents_outside_cells": 1,
+        "others_outside_times": 1,
+        "others_outside_cells": 0,
+    }
+
+
+def test_daily_means_take_every_entry_of_their_day():
+    days = pd.date_range("2001-01-01", periods=3)
+    entries = table(time=["2001-01-02 06:00", "2001-01-02 18:00"], longitude=[180.0, 195.0])
+    chosen = pd.Series([True, True])
+    labels = label_from_catalogue(entries, chosen, days, GRID, "day")
+    assert list(labels.table["step"]) == [1, 1]
+    with pytest.raises(InputError, match="overlap the fields in time"):
+        label_from_catalogue(entries, chosen, days, GRID, "exact")
+    with pytest.raises(InputError, match="one field a day"):
+        label_from_catalogue(entries, chosen, TIMES, GRID, "day")
+
+
+def test_filters():
+    entries = table(time=["2001-01-01"] * 3, deepening=[np.nan, 1.0, 2.5])
+    assert list(select_incidents(entries, {"deepening": {"min": 1.0}})) == [False, True, True]
+    assert list(select_incidents(entries, {"deepening": {"min": 1, "max": 2}})) == [False, True, False]
+    with pytest.raises(InputError, match="Did you mean `deepening`"):
+        select_incidents(entries, {"deepning": {"min": 1}})
+    with pytest.raises(InputError, match="limit `minimum` is unknown"):
+        select_incidents(entries, {"deepening": {"minimum": 1}})
+    with pytest.raises(InputError, match="got none"):
+        select_incidents(entries, {"deepening": {"min": 9}})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("time,latitude,longitude\n2001-01-01,1,2\n", "column `storm_id` is unknown"),
+        ("time,latitude,longitude,storm_id\nsoon,1,2,a\n", "`time` must be a date.* line 2"),
+        ("time,latitude,longitude,storm_id\n2001-01-01,95,2,a\n", "`latitude` must lie within"),
+        ("time,latitude,longitude,storm_id\n2001-01-01,5,,a\n", "`longitude` must lie within"),
+    ],
+)
+def test_bad_catalogues(tmp_path, text, words):
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_catalogue(tmp_path / "c.csv")
+
+
+def test_catalogue_is_read_sorted_with_longitudes_from_0(tmp_path):
+    (tmp_path / "c.csv").write_text(
+        "time,latitude,longitude,storm_id\n2001-01-02T00:00Z,1,-10,7\n2001-01-01,1,350,7\n"
+    )
+    got = read_catalogue(tmp_path / "c.csv")
+    assert list(got["longitude"]) == [350.0, 350.0]
+    assert list(got["time"].dt.day) == [1, 2]
+    assert got["storm_id"][0] == "7"

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipelines.errors import InputError
+from data_pipelines.schema import PatchGrid, great_circle_km
+
+GLOBE = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
+REGION = PatchGrid(np.arange(70, 29, -2.5), np.arange(290, 371, 2.5), 12, 4)
+
+
+@pytest.mark.parametrize("grid", [GLOBE, REGION, PatchGrid(GLOBE.latitude, GLOBE.longitude, 9, 3)])
+def test_central_cells_tile_the_domain(grid):
+    """Brute force: each grid point lies in the cell of the patches that hold it, at most one."""
+    owner = np.full((len(grid.latitude), len(grid.longitude)), -1)
+    for row in range(grid.rows):
+        for column in range(grid.columns):
+            y = row * grid.stride + grid.margin + np.arange(grid.stride)
+            x = (column * grid.stride + grid.margin + np.arange(grid.stride)) % len(grid.longitude)
+            cell = owner[np.ix_(y, x)]
+            assert (cell == -1).all()
+            owner[np.ix_(y, x)] = row * grid.columns + column
+    lat, lon = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
+    row, column = grid.cells(lat.ravel(), lon.ravel() - 360.0)
+    flat = np.where(row < 0, -1, row * grid.columns + column)
+    np.testing.assert_array_equal(flat.reshape(lat.shape), owner)
+
+
+@given(lat=st.floats(-90, 90), lon=st.floats(-180, 360))
+def test_point_is_near_the_centre_of_its_patch(lat, lon):
+    row, column = (int(v[0]) for v in GLOBE.cells(np.array([lat]), np.array([lon])))
+    if row >= 0:
+        half = GLOBE.stride * GLOBE.dlat / 2
+        assert abs(GLOBE.centre_latitude()[row] - lat) <= half + 1e-6
+        east = (GLOBE.centre_longitude()[column] - lon + 180) % 360 - 180
+        assert abs(east) <= half + 1e-6
+
+
+def test_patch_counts_of_the_globe():
+    assert GLOBE.is_global
+    assert (GLOBE.rows, GLOBE.columns) == (15, 36)
+    assert not REGION.is_global
+
+
+@pytest.mark.parametrize(("size", "stride"), [(80, 4), (16, 3), (4, 8), (16, 0)])
+def test_patches_that_cannot_be_cut(size, stride):
+    with pytest.raises(InputError, match=r"patches\.size"):
+        PatchGrid(GLOBE.latitude, GLOBE.longitude, size, stride)
+
+
+def test_great_circle():
+    quarter = great_circle_km(np.array(0.0), np.array(0.0), np.array(0.0), np.array(90.0))
+    assert quarter == pytest.approx(np.pi / 2 * 6371.0)
+    assert great_circle_km(np.array(80.0), np.array(179.0), np.array(80.0), np.array(-179.0)) < 40
