@@ -115,10 +115,11 @@ def forward_mode(
     The Jacobian-vector product of the vector of per-sample losses along v; exact with BatchNorm
     in training mode, too.
     """
-    buffers = _frozen_buffers(model)
 
     def losses(params: Params) -> Tensor:
-        logits = functional_call(model, {**params, **buffers}, (batch.patches,))
+        # Copied inside: forward mode may not write to tensors from outside.
+        state = {**params, **_frozen_buffers(model)}
+        logits = functional_call(model, state, (batch.patches,))
         return loss(logits, batch.labels)
 
     params = {k: p.detach() for k, p in trainable(model).items()}

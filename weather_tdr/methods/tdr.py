@@ -79,6 +79,8 @@ class Tdr:
             loss: per-sample loss.
             step: number of this step, from 0.
 
+        The target pass runs in evaluation mode, with the running statistics after this batch.
+
         Returns:
             The inner loss with the new weights (without the L2 term).
 

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from data_pipelines.errors import InputError
+from data_pipelines.fields import open_fields
+from data_pipelines.patches import cut
+from data_pipelines.schema import PatchGrid
+from weather_tdr.maps import incident_map, write_map
+from weather_tdr.model_files import Detector
+from weather_tdr.models import PatchNet, probability
+
+LAGS = ["0h", "-24h"]
+
+
+def detector(size, stride, spacing=5.0, seed=0):
+    torch.manual_seed(seed)
+    architecture = {"variables": 4, "size": size, "stride": stride, "width": 6}
+    names = ["msl", "msl-24h", "vo850", "vo850-24h"]
+    return Detector(
+        model=PatchNet(**architecture).eval(),
+        architecture=architecture,
+        variables={
+            "variable": names,
+            "units": ["Pa", "Pa", "s-1", "s-1"],
+            "standard_name": ["air_pressure_at_mean_sea_level"] * 2
+            + ["atmosphere_relative_vorticity"] * 2,
+            "base_variable": ["msl", "msl", "vo850", "vo850"],
+            "lag": ["0h", "-24h"] * 2,
+        },
+        hemisphere_sign=["vo850"],
+        grid={"size": size, "stride": stride, "dlat": spacing, "dlon": spacing},
+        mean=[101000.0, 101000.0, 0.0, 0.0],
+        std=[1200.0, 1200.0, 3e-5, 3e-5],
+        method="uniform",
+        threshold=0.5,
+    )
+
+
+def patch_by_patch(found, fields, model):
+    """Every position of the map on its own: cut by coordinates, then the network on one patch."""
+    size = model.grid["size"]
+    lat, lon = fields["latitude"].values, fields["longitude"].values
+    values = fields.values
+    step_lat, step_lon = lat[0] - lat[1], lon[1] - lon[0]
+    out = np.empty(found.shape)
+    for y, north in enumerate(found["latitude"].values):
+        for x, east in enumerate(found["longitude"].values):
+            i = round((lat[0] - north) / step_lat - (size - 1) / 2)
+            j = round(((east - lon[0]) % 360) / step_lon - (size - 1) / 2)
+            columns = (j + np.arange(size)) % len(lon)
+            patch = values[:, :, i : i + size][..., columns]
+            with torch.no_grad():
+                out[:, y, x] = probability(model.model(model.normalise(patch))).numpy()
+    return out
+
+
+@pytest.mark.parametrize("resolution", ["grid", "stride"])
+@pytest.mark.parametrize(("size", "stride"), [(8, 2), (16, 4), (9, 1), (12, 4)])
+def test_dense_map_equals_patch_by_patch(small_files, resolution, size, stride):
+    fields = open_fields(
+        [small_files[0]], ["msl", "vo850"], lags=LAGS, hemisphere_sign=["vo850"]
+    ).isel(time=slice(0, 2))
+    model = detector(size, stride)
+    found = incident_map(model, fields, resolution=resolution)
+    step = 1 if resolution == "grid" else stride
+    assert found.sizes["longitude"] == 72 // step
+    assert found.sizes["latitude"] == (37 - size) // step + 1
+    wanted = patch_by_patch(found, fields.compute(), model)
+    np.testing.assert_allclose(found.values, wanted, atol=2e-6)
+    assert found.values.std() > 1e-4
+
+
+def test_stride_map_lies_on_the_training_patches(small_files):
+    fields = open_fields([small_files[0]], ["msl", "vo850"], lags=LAGS).isel(time=[5])
+    model = detector(8, 2)
+    found = incident_map(model, fields, resolution="stride")
+    grid = PatchGrid(fields["latitude"].values, fields["longitude"].values, 8, 2)
+    row, column = (a.ravel() for a in np.mgrid[: grid.rows, : grid.columns])
+    patches = cut(fields.values, row, column, np.zeros(len(row), int), grid)
+    with torch.no_grad():
+        wanted = probability(model.model(model.normalise(patches))).numpy()
+    got = found.sel(
+        latitude=xr.DataArray(grid.centre_latitude()[row]),
+        longitude=xr.DataArray(grid.centre_longitude()[column]),
+        method="nearest",
+    )
+    np.testing.assert_allclose(got.values[0], wanted, atol=2e-6)
+
+
+def test_the_same_map_from_a_file_with_other_conventions(small, small_files, tmp_path):
+    fields, _ = small
+    other = fields.rename(time="valid_time", latitude="lat", longitude="lon", msl="prmsl")
+    other = other.assign_coords(lon=(other["lon"] + 180) % 360 - 180).sortby("lon").sortby("lat")
+    other["prmsl"] = (other["prmsl"].astype("f8") / 100).assign_attrs(
+        units="hPa", standard_name="air_pressure_at_mean_sea_level"
+    )
+    other.to_netcdf(tmp_path / "other.nc")
+    model = detector(8, 2)
+    arguments = model.open_arguments()
+    first = incident_map(model, open_fields([small_files[0]], **arguments))
+    second = incident_map(model, open_fields([tmp_path / "other.nc"], **arguments))
+    xr.testing.assert_allclose(first, second, atol=1e-4)
+    np.testing.assert_array_equal(first["longitude"], second["longitude"])
+
+
+def test_missing_values_stay_missing_and_local(small, tmp_path):
+    holed = small[0].isel(time=slice(0, 6)).copy(deep=True)
+    holed["msl"][4, 18, 0] = np.nan
+    holed.to_netcdf(tmp_path / "holed.nc")
+    model = detector(8, 2)
+    found = incident_map(model, open_fields([tmp_path / "holed.nc"], **model.open_arguments()))
+    missing = np.isnan(found.isel(time=0).values)
+    assert missing.sum() == 8 * 8  # the positions whose patch holds the point, no others
+    assert not np.isnan(found.isel(time=1).values).any()
+
+
+def test_regional_map_ends_where_no_full_patch_fits(small, tmp_path):
+    region = small[0].sel(latitude=slice(70, 20), longitude=slice(200, 300))
+    region.to_netcdf(tmp_path / "region.nc")
+    model = detector(8, 2)
+    found = incident_map(model, open_fields([tmp_path / "region.nc"], **model.open_arguments()))
+    assert found["longitude"].values[[0, -1]].tolist() == [217.5, 282.5]
+    assert found["latitude"].values[[0, -1]].tolist() == [52.5, 37.5]
+
+
+def test_other_grids_and_units_are_refused(small, small_files, tmp_path):
+    model = detector(8, 2, spacing=2.5)
+    with pytest.raises(InputError, match=r"spacing of 2.5 degrees as in training, got 5"):
+        incident_map(model, open_fields([small_files[0]], **model.open_arguments()))
+    other = small[0].copy()
+    other["msl"] = other["msl"].assign_attrs(units="m")
+    other.to_netcdf(tmp_path / "other.nc")
+    model = detector(8, 2)
+    with pytest.raises(InputError, match="must have units `Pa`"):
+        incident_map(model, open_fields([tmp_path / "other.nc"], **model.open_arguments()))
+
+
+def test_written_map_is_cf(small_files, tmp_path):
+    model = detector(8, 2)
+    fields = open_fields([small_files[0]], **model.open_arguments()).isel(time=slice(0, 3))
+    found = incident_map(model, fields)
+    write_map(found, tmp_path / "map.nc", model)
+    with xr.open_dataset(tmp_path / "map.nc") as back:
+        assert back.attrs["Conventions"].startswith("CF-")
+        assert back["incident_probability"].attrs["units"] == "1"
+        for axis in ("latitude", "longitude", "time"):
+            assert back[axis].attrs["standard_name"] == axis
+        np.testing.assert_array_equal(back["incident_probability"].values, found.values)

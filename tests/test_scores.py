@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, balanced_accuracy_score
+
+from weather_tdr.scores import (
+    Counts,
+    bootstrap_average_precision,
+    choose_threshold,
+    ranking_scores,
+)
+
+FINLEY = Counts(hits=28, false_alarms=72, misses=23, correct_negatives=2680)
+counts = st.builds(Counts, *[st.integers(0, 500)] * 4)
+
+
+def test_finleys_tornadoes():
+    """Published values: Finley (1884) as in Jolliffe and Stephenson."""
+    got = FINLEY.scores()
+    assert got["pod"] == pytest.approx(0.5490, abs=5e-5)
+    assert got["far"] == pytest.approx(0.7200, abs=5e-5)
+    assert got["csi"] == pytest.approx(0.2276, abs=5e-5)
+    assert got["hss"] == pytest.approx(0.3553, abs=5e-5)
+    assert got["pofd"] == pytest.approx(0.0262, abs=5e-5)
+
+
+def test_undefined_is_nan_not_zero():
+    got = Counts(0, 0, 0, 10).scores()
+    assert np.isnan(got["pod"]) and np.isnan(got["far"]) and np.isnan(got["csi"])
+    assert Counts(0, 0, 5, 10).scores()["pod"] == 0
+
+
+@given(counts, counts)
+def test_counts_add_up(a, b):
+    total = a + b
+    assert sum(vars(total).values()) == sum(vars(a).values()) + sum(vars(b).values())
+    assert total == b + a
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1), st.integers(0, 20))
+def test_parts_combine_exactly(pairs, cut):
+    predicted, observed = (np.array(v) for v in zip(*pairs, strict=True))
+    whole = Counts.of(predicted, observed)
+    assert whole == Counts.of(predicted[:cut], observed[:cut]) + Counts.of(
+        predicted[cut:], observed[cut:]
+    )
+    if 0 < observed.sum() < len(observed):
+        assert whole.scores()["balanced_accuracy"] == pytest.approx(
+            balanced_accuracy_score(observed, predicted)
+        )
+
+
+@given(st.integers(0, 10_000))
+def test_threshold_is_the_best_of_all(seed):
+    rng = np.random.default_rng(seed)
+    label = (rng.random(60) < 0.2).astype(int)
+    score = np.round(rng.random(60) + 0.3 * label, 1)  # with ties
+    if not label.any():
+        assert np.isnan(choose_threshold(score, label))
+        return
+
+    def csi(threshold):
+        c = Counts.of(score >= threshold, label == 1)
+        return c.hits / (c.hits + c.misses + c.false_alarms)
+
+    best = max(csi(t) for t in np.unique(score))
+    assert csi(choose_threshold(score, label)) == pytest.approx(best)
+
+
+def test_bootstrap_with_one_resample_of_everything_is_scikit_learn():
+    """With one block every resample is the data itself: both limits are the exact value."""
+    rng = np.random.default_rng(0)
+    label = (rng.random(500) < 0.05).astype(int)
+    score = np.round(rng.random(500) + 0.5 * label, 2)
+    got = bootstrap_average_precision(score, label, np.zeros(500, int), rounds=3)
+    assert got == pytest.approx([average_precision_score(label, score)] * 2)
+
+
+def test_bootstrap_interval_is_wider_when_incidents_share_few_blocks():
+    rng = np.random.default_rng(1)
+    label = np.zeros(4000, int)
+    label[rng.choice(4000, 80, replace=False)] = 1
+    score = rng.random(4000) + 0.4 * label
+    fine = bootstrap_average_precision(score, label, np.arange(4000) // 10)
+    assert fine[0] < average_precision_score(label, score) < fine[1]
+
+
+def test_one_class_has_no_ranking():
+    assert np.isnan(ranking_scores(np.arange(3.0), np.zeros(3, int))["average_precision"])
