@@ -1,1 +1,1 @@
-"""From gridded reanalysis to labelled patches: fields, incidents, labels, patches, splits, store."""
+"""From gridded reanalysis to a store of labelled patches."""

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from data_pipelines.fields import lag_hours, open_fields
 from data_pipelines.incidents import read_catalogue, select_incidents
 from data_pipelines.labels import label_from_catalogue
 from data_pipelines.patches import count_groups, cut_patches, list_samples, sample_coordinates
-from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid, duration_hours
+from data_pipelines.schema import GROUPS, SPLITS, IntArray, MatchTime, PatchGrid, duration_hours
 from data_pipelines.splits import choose_target, separate_storms, split_times
 from data_pipelines.statistics import training_statistics
 from data_pipelines.store import fingerprint, same_build, write_store
@@ -51,7 +51,7 @@ class Incidents:
 
     catalogue: str = ""
     where: dict[str, dict[str, float]] = field(default_factory=dict)
-    match_time: Literal["exact", "day"] = "exact"
+    match_time: MatchTime = "exact"
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.schema import MatchTime
 
 REQUIRED = ("time", "latitude", "longitude", "storm_id")
 
@@ -34,7 +35,9 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     for column in REQUIRED:
         if column not in table:
             raise unknown_name("`incidents.catalogue`: column", column, table.columns)
-    times = pd.to_datetime(table["time"], format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
+    times = pd.to_datetime(
+        table["time"], format="ISO8601", errors="coerce", utc=True
+    ).dt.tz_localize(None)
     _refuse(path, table, times.isna(), "time", "be a date such as 2001-01-31 06:00")
     table["time"] = times.astype("datetime64[ns]")
     for column, low, high in (("latitude", -90, 90), ("longitude", -360, 360)):
@@ -83,3 +86,24 @@ def select_incidents(
             f"{dict(where)}. Relax the limits."
         )
     return chosen
+
+
+def at_times(
+    incidents: pd.DataFrame, times: pd.DatetimeIndex, match_time: MatchTime
+) -> pd.DataFrame:
+    """The entries that belong to the given times of fields.
+
+    Args:
+        incidents: table with ``time`` and ``storm_id``.
+        times: times of the fields.
+        match_time: ``exact``; or ``day``, where a storm counts once a day, at the entry in the
+            middle of its day, under the field's time.
+    """
+    if match_time == "exact":
+        return incidents[incidents["time"].isin(times)].reset_index(drop=True)
+    day = incidents["time"].dt.floor("D")
+    rank = incidents.groupby(["storm_id", day]).cumcount()
+    size = incidents.groupby(["storm_id", day])["time"].transform("size")
+    of_day = pd.Series(times, index=times.floor("D"))
+    chosen = incidents.assign(time=day.map(of_day))[rank == size // 2]
+    return chosen.dropna(subset="time").reset_index(drop=True)

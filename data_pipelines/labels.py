@@ -1,15 +1,12 @@
 """Labels patches from a catalogue: incident, hard negative, background."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from data_pipelines.errors import InputError
-from data_pipelines.schema import GROUPS, PatchGrid
-
-MatchTime = Literal["exact", "day"]
+from data_pipelines.schema import GROUPS, MatchTime, PatchGrid
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Which patches to cut, and cutting them: lazily, and across the date line."""
 
+from itertools import pairwise
+
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-from dask import delayed
+from dask.delayed import delayed
 
 from data_pipelines.errors import InputError
 from data_pipelines.schema import GROUPS, SPLITS, FloatArray, IntArray, PatchGrid
@@ -45,11 +47,12 @@ def list_samples(
             f"`patches.background_share` must be above 0 and at most 1, got {background_share}."
         )
     dropped = {"background_not_sampled": 0, "storm_in_another_split": 0}
-    by_step = {int(s): i for s, i in labels.groupby("step").indices.items()}
+    by_step = labels.groupby("step").indices
     train = SPLITS.index("train")
     n = grid.rows * grid.columns
     row, column = labels["row"].to_numpy(), labels["column"].to_numpy()
     flat = row * grid.columns + column
+    seconds = times.to_numpy().astype("datetime64[s]").astype(np.int64)
     parts = []
     for step in np.flatnonzero(split > 0):
         here = by_step.get(int(step), np.array([], dtype=np.int64))
@@ -57,7 +60,7 @@ def list_samples(
         source[flat[here]] = here
         keep = np.ones(n, dtype=bool)
         if split[step] == train:
-            key = int(times[step].value // 10**9)
+            key = int(seconds[step])
             keep = np.random.default_rng([seed, key]).random(n) < background_share
             keep[flat[here]] = True
         foreign = here[label_split[here] == 0]
@@ -128,14 +131,15 @@ def cut_patches(fields: xr.DataArray, samples: pd.DataFrame, grid: PatchGrid) ->
     shape = (fields.sizes["variable"], grid.size, grid.size)
     meta = np.empty((0, *shape), dtype=np.float32)
     parts: list[da.Array] = []
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         a, b = np.searchsorted(steps, [first, last])
         if a == b:
             continue
         block = array[first:last].to_delayed().ravel()[0]
         piece = delayed(cut, pure=True)(block, rows[a:b], columns[a:b], steps[a:b] - first, grid)
         parts.append(da.from_delayed(piece, (b - a, *shape), np.float32, meta=meta))
-    return da.concatenate(parts, axis=0)
+    joined: da.Array = da.concatenate(parts, axis=0)
+    return joined
 
 
 def sample_coordinates(
@@ -151,7 +155,9 @@ def sample_coordinates(
 
 def count_groups(samples: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Number of samples of each group in each split."""
-    return {
-        SPLITS[code]: {name: int((part["group"] == k).sum()) for k, name in enumerate(GROUPS)}
-        for code, part in samples.groupby("split")
-    }
+    counts = {}
+    for code, name in enumerate(SPLITS):
+        groups = samples.loc[samples["split"] == code, "group"]
+        if len(groups):
+            counts[name] = {group: int((groups == k).sum()) for k, group in enumerate(GROUPS)}
+    return counts

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,12 @@ LABELS = ("normal", "incident")
 STORE_VERSION = 1
 
 EARTH_RADIUS_KM = 6371.0
+# Sea-level pressure, by CF standard name or, where files lack one, by its usual short names.
+PRESSURE = "air_pressure_at_mean_sea_level"
+PRESSURE_NAMES = ("msl", "slp", "prmsl", "mslp")
 
 FloatArray = npt.NDArray[np.float64]
+MatchTime = Literal["exact", "day"]  # an entry's time is the field's, or lies in its day
 IntArray = npt.NDArray[np.int64]
 
 

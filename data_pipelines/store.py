@@ -56,9 +56,8 @@ def write_store(
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    for leftover in (partial, path):
-        if leftover.exists():
-            shutil.rmtree(leftover)
+    if partial.exists():
+        shutil.rmtree(partial)
     partial.parent.mkdir(parents=True, exist_ok=True)
     patches = patches.rechunk({0: CHUNK_SAMPLES, 1: -1, 2: -1, 3: -1})
     finite = da.isfinite(patches).all(axis=(1, 2, 3))
@@ -95,6 +94,8 @@ def write_store(
     }  # fmt: skip
     encoding = {name: {"chunks": (len(split),)} for name in table.data_vars if len(split)}
     table.to_zarr(partial, mode="a", consolidated=False, encoding=encoding)
+    if path.exists():  # only now: until here the older store was whole
+        shutil.rmtree(path)
     partial.rename(path)
     return path
 
@@ -136,7 +137,7 @@ def open_store(path: str | Path) -> xr.Dataset:
     if not path.is_dir():
         raise InputError(f"no patch store at {path}. Run `weather-tdr build CONFIG` first.")
     try:
-        store = xr.open_zarr(path, consolidated=False, chunks={})
+        store: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks={})
     except (ValueError, OSError, KeyError) as error:
         raise InputError(f"{path} is no patch store. Run `weather-tdr build CONFIG`.") from error
     if not store.attrs.get(MARKER) or store.attrs.get("store_version") != STORE_VERSION:
@@ -145,10 +146,8 @@ def open_store(path: str | Path) -> xr.Dataset:
             "`weather-tdr build CONFIG` again."
         )
     described = store.attrs["variables"]
-    store = store.assign_coords(
-        variable=described["variable"],
-        **{k: ("variable", described[k]) for k in VARIABLE_COORDS},
-    )
+    coords = {k: ("variable", described[k]) for k in VARIABLE_COORDS}
+    store = store.assign_coords({"variable": described["variable"], **coords})
     for name in ("incident_id", "reason"):
         values = np.array(store[name].attrs["values"], dtype=object)
         store[name] = (("sample",), values[store[name].to_numpy()])

@@ -16,18 +16,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from data_pipelines.atmosphere import (
+    RADIUS,
+    balanced_fields,
+    holland_deficit,
+    large_scale,
+    wave_amplitudes,
+)
 from data_pipelines.errors import InputError
 from data_pipelines.schema import FloatArray, great_circle_km
 
-RADIUS = 6.371e6  # m
-OMEGA = 7.2921e-5  # s-1
-DENSITY = 1.15  # kg m-3
-SURFACE_WIND = 0.7  # 10 m wind over balanced wind
 STEP = pd.Timedelta(hours=6)
-TAPER = 1.5e6  # m, e-folding distance of the vortex's Gaussian taper
+VORTEX = ["latitude", "longitude", "depth", "radius", "shape"]
 
 ATTRIBUTES = {
     "msl": ("air_pressure_at_mean_sea_level", "Mean sea level pressure", "Pa"),
@@ -69,8 +73,8 @@ class Synthetic:
         """
         if self.days < 0 or self.spacing <= 0:
             raise InputError(
-                f"`synthetic.days` and `synthetic.spacing` must not be negative, got {self.days} and "
-                f"{self.spacing}."
+                f"`synthetic.days` and `synthetic.spacing` must not be negative, got "
+                f"{self.days} and {self.spacing}."
             )
         south, north = self.latitudes
         west, east = self.longitudes
@@ -91,7 +95,7 @@ class Synthetic:
         latitude = np.arange(round((north - south) / self.spacing), -1, -1) * self.spacing + south
         n = round((east - west) / self.spacing)
         longitude = west + np.arange(n if east - west >= 360 else n + 1) * self.spacing
-        return latitude, longitude
+        return np.asarray(latitude), np.asarray(longitude)
 
 
 def write_synthetic(settings: Synthetic, folder: str | Path) -> tuple[Path, Path]:
@@ -121,8 +125,11 @@ def make_synthetic(settings: Synthetic) -> tuple[xr.Dataset, pd.DataFrame]:
     times = settings.times()
     latitude, longitude = settings.grid()
     storms = _storms(settings)
-    amplitudes = _wave_amplitudes(settings)
-    steps = [_fields_at(i, latitude, longitude, storms, amplitudes) for i in range(len(times))]
+    amplitudes = wave_amplitudes(len(times), settings.seed)
+    steps = [
+        balanced_fields(latitude, longitude, _vortices(i, storms)[VORTEX].to_numpy(), waves)
+        for i, waves in enumerate(amplitudes)
+    ]
     dims = ("time", "latitude", "longitude")
     variables = {}
     for k, (name, (standard, long, units)) in enumerate(ATTRIBUTES.items()):
@@ -154,59 +161,6 @@ def make_synthetic(settings: Synthetic) -> tuple[xr.Dataset, pd.DataFrame]:
         },
     )
     return dataset, _catalogue(settings, storms, amplitudes)
-
-
-# --- mean state and waves ------------------------------------------------------------------
-
-WAVENUMBERS = np.arange(3, 15)
-
-
-def mean_pressure(latitude: FloatArray) -> FloatArray:
-    """Meridional mean state, Pa: subtropical highs, subpolar lows, equatorial trough."""
-
-    def hump(centre: float, width: float) -> FloatArray:
-        return np.asarray(np.exp(-(((np.abs(latitude) - centre) / width) ** 2)))
-
-    south = np.where(latitude < 0, 1.0, 0.0)
-    return np.asarray(
-        101300.0
-        + 900 * hump(32, 14)
-        - (1100 + 900 * south) * hump(62, 13)
-        - 250 * np.exp(-((latitude / 12) ** 2))
-    )
-
-
-def _wave_amplitudes(settings: Synthetic) -> FloatArray:
-    """Red-noise amplitudes times phase, Pa, shape (time, hemisphere, wavenumber, mode), complex."""
-    rng = np.random.default_rng([settings.seed, 1])
-    n = 4 * settings.days
-    memory = np.exp(-6.0 / np.clip(120.0 - 6.0 * WAVENUMBERS, 24.0, None))  # e-folding in hours
-    scale = 330.0 * (6.0 / (WAVENUMBERS + 3.0)) ** 0.7
-    shape = (n, 2, len(WAVENUMBERS), 2)
-    noise = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2)
-    series = np.empty(shape, dtype=complex)
-    series[0] = noise[0]
-    for i in range(1, n):
-        series[i] = memory[:, None] * series[i - 1] + np.sqrt(1 - memory[:, None] ** 2) * noise[i]
-    # Westerly phase speed: short waves travel east, the longest hardly move.
-    degrees_per_step = 2.5 * (1 - (4.0 / (WAVENUMBERS + 1.0)) ** 2)
-    phase = np.deg2rad(WAVENUMBERS * degrees_per_step)[None, :] * np.arange(n)[:, None]
-    return np.asarray(series * (scale * np.exp(-1j * phase))[:, None, :, None])
-
-
-def _large_scale(step: int, lat: FloatArray, lon: FloatArray, amplitudes: FloatArray) -> FloatArray:
-    """Mean state and waves, Pa, at any points (`lat` and `lon` broadcast)."""
-    pressure = mean_pressure(lat) + np.zeros(np.broadcast(lat, lon).shape)
-    modes = np.exp(1j * np.deg2rad(lon)[..., None] * WAVENUMBERS)
-    for hemisphere, sign in enumerate((1.0, -1.0)):
-        for mode, (centre, width) in enumerate(((42.0, 13.0), (60.0, 12.0))):
-            envelope = np.exp(-(((sign * lat - centre) / width) ** 2))
-            wave = (modes @ amplitudes[step, hemisphere, :, mode]).real
-            pressure = pressure + envelope * wave
-    return np.asarray(pressure)
-
-
-# --- cyclones ------------------------------------------------------------------------------
 
 
 def _storms(settings: Synthetic) -> pd.DataFrame:
@@ -266,100 +220,19 @@ def _vortices(step: int, storms: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def holland_deficit(
-    distance: FloatArray, depth: float, radius: float, shape: float
-) -> tuple[FloatArray, FloatArray]:
-    """Pressure deficit of a tapered Holland vortex and its gradient.
-
-    Args:
-        distance: from the centre, m.
-        depth: deficit at the centre, Pa.
-        radius: radius of the steepest gradient, m.
-        shape: Holland's B.
-
-    Returns:
-        Deficit (Pa, `depth` at the centre, falling outwards) and radial gradient of pressure
-        (Pa m-1, >= 0).
-
-    Source: Holland (1980), p = p_c + (p_n - p_c) exp(-(R/r)^B); the taper is ours.
-    """
-    r = np.maximum(distance, 1.0)
-    core = np.exp(-((radius / r) ** shape))
-    taper = np.exp(-((r / TAPER) ** 2))
-    deficit = depth * (1 - core) * taper
-    slope = shape / r * (radius / r) ** shape * core
-    gradient = depth * taper * (slope + (1 - core) * 2 * r / TAPER**2)
-    return np.asarray(deficit), np.asarray(gradient)
-
-
-def gradient_wind(gradient: FloatArray, distance: FloatArray, coriolis: FloatArray) -> FloatArray:
-    """Speed of the cyclonic gradient wind, m s-1: V^2/r + |f| V = (1/rho) dp/dr."""
-    r = np.maximum(distance, 1.0)
-    half = r * np.abs(coriolis) / 2
-    return np.asarray(np.sqrt(half**2 + r * gradient / DENSITY) - half)
-
-
-def _fields_at(
-    step: int,
-    latitude: FloatArray,
-    longitude: FloatArray,
-    storms: pd.DataFrame,
-    amplitudes: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """msl, u10, v10, vo850 of one step, each shape (latitude, longitude)."""
-    # A rim of one point closes the differences at the edges (longitudes wrap by themselves).
-    spacing = latitude[0] - latitude[1]
-    lat = np.r_[latitude[0] + spacing, latitude, latitude[-1] - spacing]
-    lon = np.r_[longitude[0] - spacing, longitude, longitude[-1] + spacing]
-    phi = np.deg2rad(np.clip(lat, -89.5, 89.5))[:, None]
-    inside = np.clip(lat, -90, 90)[:, None]
-    coriolis = 2 * OMEGA * np.sin(phi)
-    pressure = _large_scale(step, inside, lon[None, :], amplitudes)
-    dx = RADIUS * np.cos(phi) * np.deg2rad(spacing)
-    dy = RADIUS * np.deg2rad(spacing)
-    # f / (f^2 + f0^2) instead of 1 / f: geostrophic outside the tropics, calm at the equator.
-    inverse_f = coriolis / (coriolis**2 + (2 * OMEGA * np.sin(np.deg2rad(12))) ** 2)
-    u = inverse_f / DENSITY * np.gradient(pressure, axis=0) / dy
-    v = inverse_f / DENSITY * np.gradient(pressure, axis=1) / dx
-    v = np.where(np.abs(lat[:, None]) > 88, 0.0, v)
-    for storm in _vortices(step, storms).itertuples():
-        distance = 1000.0 * great_circle_km(
-            np.array(storm.latitude), np.array(storm.longitude), inside, lon[None, :]
-        )
-        deficit, gradient = holland_deficit(distance, storm.depth, storm.radius, storm.shape)
-        pressure = pressure - deficit
-        speed = gradient_wind(gradient, distance, coriolis)
-        turn = np.sign(storm.latitude)
-        # Bearing from each point towards the centre gives the tangential direction.
-        dlon = np.deg2rad(storm.longitude - lon[None, :])
-        target = np.deg2rad(storm.latitude)
-        east = np.sin(dlon) * np.cos(target)
-        north = np.cos(phi) * np.sin(target) - np.sin(phi) * np.cos(target) * np.cos(dlon)
-        length = np.maximum(np.hypot(east, north), 1e-9)
-        u = u + turn * speed * north / length
-        v = v - turn * speed * east / length
-    curl = np.gradient(v, axis=1) / dx + np.gradient(u * np.cos(phi), axis=0) / (dy * np.cos(phi))
-    msl, u, v, curl = (a[1:-1, 1:-1] for a in (pressure, u, v, curl))
-    pole = np.abs(latitude) > 90 - spacing / 2
-    if pole.any():  # the curl of a pole is that of its neighbours' ring
-        for row in np.flatnonzero(pole):
-            curl[row] = curl[1 if row == 0 else -2].mean()
-    return msl, SURFACE_WIND * u, SURFACE_WIND * v, curl
-
-
-def _catalogue(settings: Synthetic, storms: pd.DataFrame, amplitudes: FloatArray) -> pd.DataFrame:
+def _catalogue(
+    settings: Synthetic, storms: pd.DataFrame, amplitudes: npt.NDArray[np.complex128]
+) -> pd.DataFrame:
     """Every cyclone at every step inside the domain, with its deepening over exactly 24 hours."""
     frames = []
     for step, time in enumerate(settings.times()):
         alive = _vortices(step, storms)
         alive = alive[alive["depth"] > 300.0]
         lat, lon = alive["latitude"].to_numpy(), alive["longitude"].to_numpy()
-        pressure = _large_scale(step, lat, lon, amplitudes)
-        for storm in alive.itertuples():
-            distance = 1000.0 * great_circle_km(
-                np.array(storm.latitude), np.array(storm.longitude), lat, lon
-            )
-            pressure -= holland_deficit(distance, storm.depth, storm.radius, storm.shape)[0]
+        pressure = large_scale(lat, lon, amplitudes[step])
+        for centre_lat, centre_lon, depth, radius, shape in alive[VORTEX].to_numpy():
+            distance = 1000.0 * great_circle_km(centre_lat, centre_lon, lat, lon)
+            pressure -= holland_deficit(distance, depth, radius, shape)[0]
         frames.append(
             alive[["latitude", "longitude", "storm_id"]].assign(
                 step=step, time=time, pressure_hpa=pressure / 100.0

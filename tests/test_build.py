@@ -54,7 +54,7 @@ def test_labels_agree_with_the_catalogue(store, small):
     """Oracle: distance in degrees of every catalogue entry to every centre, sample by sample."""
     _, catalogue = small
     half = 5.0
-    by_time = {t: c for t, c in catalogue.groupby("time")}
+    by_time = dict(list(catalogue.groupby("time")))
     table = store[["time", "latitude", "longitude", "group"]].compute().to_dataframe()
     checked = 0
     for row in table.sample(1500, random_state=0).itertuples():
@@ -168,6 +168,8 @@ def test_bad_settings(small_files, tmp_path, changes, words):
 
 
 def test_groups_have_a_reason(store):
-    for group, reason in zip(GROUPS, ("background", "catalogue_entry", "selected_entry"), strict=True):
+    for group, reason in zip(
+        GROUPS, ("background", "catalogue_entry", "selected_entry"), strict=True
+    ):
         chosen = store["reason"].values[store["group"].values == GROUPS.index(group)]
         assert set(chosen) == {reason}

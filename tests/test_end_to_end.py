@@ -90,7 +90,9 @@ def test_map_agrees_with_the_patches_of_the_store(tiny_run, small_files, tmp_pat
 
 def test_map_command_on_a_file_with_other_conventions(tiny_run, small, tmp_path, capsys):
     fields, _ = small
-    other = fields.isel(time=slice(0, 12)).rename(time="valid_time", latitude="lat", longitude="lon")
+    other = fields.isel(time=slice(0, 12)).rename(
+        time="valid_time", latitude="lat", longitude="lon"
+    )
     other = other.assign_coords(lon=(other["lon"] + 180) % 360 - 180).sortby("lon").sortby("lat")
     fields.isel(time=slice(0, 12)).to_netcdf(tmp_path / "one.nc")
     other.to_netcdf(tmp_path / "two.nc")

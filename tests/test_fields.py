@@ -20,7 +20,11 @@ def test_any_global_order_gives_the_same_fields(roll, west, flip):
     other = canonical.roll(longitude=roll, roll_coords=True)
     if flip:
         other = other.isel(latitude=slice(None, None, -1))
-    other = other.assign_coords(longitude=np.where(other.longitude >= 180, other.longitude - 360, other.longitude - 360 + west))
+    other = other.assign_coords(
+        longitude=np.where(
+            other.longitude >= 180, other.longitude - 360, other.longitude - 360 + west
+        )
+    )
     got = canonical_coordinates(other)
     np.testing.assert_array_equal(got["msl"].values, canonical["msl"].values)
     np.testing.assert_array_equal(got["longitude"].values, LON)
@@ -38,7 +42,9 @@ def test_region_across_greenwich_stays_in_one_piece():
 
 def test_cyclic_point_is_dropped():
     field = make_field(LAT, LON)
-    cyclic = xr.concat([field, field.isel(longitude=[0]).assign_coords(longitude=[360.0])], "longitude")
+    cyclic = xr.concat(
+        [field, field.isel(longitude=[0]).assign_coords(longitude=[360.0])], "longitude"
+    )
     np.testing.assert_array_equal(canonical_coordinates(cyclic)["msl"].values, field["msl"].values)
 
 
@@ -54,7 +60,9 @@ def test_usual_names_units_and_file_formats_agree(tmp_path):
     other.isel(valid_time=slice(3, 6)).to_netcdf(tmp_path / "b2.nc")
     field.to_zarr(tmp_path / "c.zarr", zarr_format=3, consolidated=False)
     first = open_fields([tmp_path / "a.nc"], ["msl"])
-    split = open_fields([tmp_path / "b2.nc", tmp_path / "b1.nc"], ["air_pressure_at_mean_sea_level"])
+    split = open_fields(
+        [tmp_path / "b2.nc", tmp_path / "b1.nc"], ["air_pressure_at_mean_sea_level"]
+    )
     zarr = open_fields([tmp_path / "c.zarr"], ["msl"])
     np.testing.assert_allclose(split.values, first.values, rtol=1e-6)
     np.testing.assert_array_equal(zarr.values, first.values)

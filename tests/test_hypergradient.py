@@ -89,9 +89,7 @@ def test_exact_against_double_backpropagation(name, way, empty):
     model, batch, target, weights = problem(name, empty=empty)
     if name == "batchnorm":
         model(batch.patches)  # so that evaluation mode differs from training mode
-    wanted = double_backward(
-        model, batch, batch.groups, weights, target, losses, ETA, L2
-    )
+    wanted = double_backward(model, batch, batch.groups, weights, target, losses, ETA, L2)
     got = fast(model, batch, target, weights, way)
     scale = wanted.abs().max()
     assert scale > 1e-8
@@ -118,7 +116,7 @@ def test_a_step_of_tdr_moves_weights_and_params_as_the_equations_say(name):
     model.load_state_dict(state)
     plain = (wanted[batch.groups] * losses(model(batch.patches), batch.labels)).mean()
     torch.testing.assert_close(value, plain.detach())
-    for (k, p), g in zip(
+    for (k, _p), g in zip(
         model.named_parameters(), torch.autograd.grad(plain, list(model.parameters())), strict=True
     ):
         torch.testing.assert_close(grads[k], g, msg=k)

@@ -14,7 +14,9 @@ TIMES = pd.date_range("2001-01-01", periods=8, freq="6h")
 def table(**columns):
     n = len(columns["time"])
     base = {"latitude": [50.0] * n, "longitude": [180.0] * n, "storm_id": ["a"] * n}
-    return pd.DataFrame(base | columns).assign(time=lambda t: pd.to_datetime(t["time"], format="ISO8601"))
+    return pd.DataFrame(base | columns).assign(
+        time=lambda t: pd.to_datetime(t["time"], format="ISO8601")
+    )
 
 
 def test_incident_beats_hard_negative_in_one_cell():
@@ -30,9 +32,7 @@ def test_incident_beats_hard_negative_in_one_cell():
 
 
 def test_unused_entries_are_counted():
-    entries = table(
-        time=["2001-01-01", "2001-01-01", "2005-01-01"], latitude=[50.0, 89.0, 50.0]
-    )
+    entries = table(time=["2001-01-01", "2001-01-01", "2005-01-01"], latitude=[50.0, 89.0, 50.0])
     labels = label_from_catalogue(entries, pd.Series([True, True, False]), TIMES, GRID)
     assert len(labels.table) == 1
     assert labels.unused == {
@@ -58,7 +58,11 @@ def test_daily_means_take_every_entry_of_their_day():
 def test_filters():
     entries = table(time=["2001-01-01"] * 3, deepening=[np.nan, 1.0, 2.5])
     assert list(select_incidents(entries, {"deepening": {"min": 1.0}})) == [False, True, True]
-    assert list(select_incidents(entries, {"deepening": {"min": 1, "max": 2}})) == [False, True, False]
+    assert list(select_incidents(entries, {"deepening": {"min": 1, "max": 2}})) == [
+        False,
+        True,
+        False,
+    ]
     with pytest.raises(InputError, match="Did you mean `deepening`"):
         select_incidents(entries, {"deepning": {"min": 1}})
     with pytest.raises(InputError, match="limit `minimum` is unknown"):

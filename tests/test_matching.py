@@ -75,6 +75,7 @@ def test_regions_join_across_the_date_line_of_the_map():
     assert list(found["points"]) == [4, 1]
     assert found["longitude"][0] == pytest.approx(355.0)
     assert found["latitude"][0] == pytest.approx(0.0)
-    regional = find_incidents(field.isel(longitude=slice(0, 36, 1)).assign_coords(
-        longitude=np.arange(0, 36.0)), 0.5)
+    regional = find_incidents(
+        field.isel(longitude=slice(0, 36, 1)).assign_coords(longitude=np.arange(0, 36.0)), 0.5
+    )
     assert list(regional["points"]) == [2, 2, 1]

@@ -39,7 +39,7 @@ def test_no_two_splits_come_closer_than_the_gap(gap, cut, length):
             one, two = TIMES[split == a].to_numpy(), TIMES[split == b].to_numpy()
             if len(one) and len(two):
                 assert np.abs(one[:, None] - two[None]).min() >= gap_.to_timedelta64()
-    wanted = TIMES[(TIMES >= day[cut]) & (TIMES < day[cut + length])]
+    wanted = TIMES[(day[cut] <= TIMES) & (day[cut + length] > TIMES)]
     assert list(TIMES[split == SPLITS.index("test")]) == list(wanted)  # test keeps everything
 
 

@@ -1,25 +1,20 @@
 """The command line: `weather-tdr COMMAND ...`. Exit codes: 0 done, 2 bad input, 1 anything else."""
 
 import argparse
-import dataclasses
 import logging
 import sys
-import typing
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.errors import InputError
 
 CONFIG_COMMANDS = {
     "build": "cut the fields of CONFIG into the patch store",
     "train": "train the methods of CONFIG on its patch store",
     "run": "build, train, evaluate and map: the whole line",
 }
-FLAGS = ("--resume", "--quiet")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,6 +62,8 @@ def _dispatch(argv: list[str]) -> None:
     )
     # Everything heavy is imported only now: --help and typing errors answer at once.
     from weather_tdr import run
+    from weather_tdr.config import load_config, read_config
+    from weather_tdr.maps import Maps
 
     progress = not arguments.quiet and sys.stderr.isatty()
     if arguments.command == "map":
@@ -74,13 +71,14 @@ def _dispatch(argv: list[str]) -> None:
             Path(arguments.run),
             arguments.fields,
             arguments.output,
-            run.Maps(resolution=arguments.resolution),
+            Maps(resolution=arguments.resolution),
             progress=progress,
         )
         _tell(folder)
     elif arguments.command == "evaluate":
         folder = Path(arguments.run)
-        table = run.evaluate_all(run.load_config(folder), folders=[folder], progress=progress)
+        config = load_config(folder)
+        table = run.evaluate_all(config, methods=[folder.resolve().name], progress=progress)
         print(_show(table))
         _tell(folder)
     else:
@@ -98,9 +96,7 @@ def _dispatch(argv: list[str]) -> None:
 
 def _common(parser: argparse.ArgumentParser, *, resume: bool) -> None:
     if resume:
-        parser.add_argument(
-            "--resume", action="store_true", help="go on from the last checkpoints"
-        )
+        parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
 
 
@@ -145,66 +141,3 @@ def demo_config() -> Path:
         if (folder / "demo.yaml").is_file():
             return folder / "demo.yaml"
     raise FileNotFoundError("configs/demo.yaml is missing from the installation")
-
-
-def read_config(path: Path, overrides: Sequence[str] = ()) -> Any:
-    """Reads a configuration, checks its keys and types, and applies overrides.
-
-    Args:
-        path: YAML file.
-        overrides: such as ``["--train.steps", "500"]``.
-
-    Returns:
-        `weather_tdr.run.Config`.
-
-    Raises:
-        InputError: no such file, no YAML, an unknown key or a value of the wrong type.
-    """
-    from jsonargparse import ArgumentParser
-
-    from weather_tdr.run import Config
-
-    if not path.is_file():
-        raise InputError(f"CONFIG must be a YAML file, got {path}, which does not exist.")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold keys and values, got {type(values).__name__}.")
-    check_keys(values, Config, "")
-    for key in overrides:
-        if key.startswith("--"):
-            check_keys(_nested(key[2:].split("=")[0]), Config, "")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Config, None)
-    try:
-        given = parser.parse_args(list(overrides), namespace=parser.parse_object(values))
-        config = parser.instantiate_classes(given)
-    except InputError:
-        raise
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise cause from None
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    return Config(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Config)})
-
-
-def _nested(key: str) -> dict[str, Any]:
-    head, _, rest = key.partition(".")
-    return {head: _nested(rest) if rest else None}
-
-
-def check_keys(values: dict[str, Any], kind: type, prefix: str) -> None:
-    """Refuses keys that the dataclass does not have, with the near ones."""
-    hints = typing.get_type_hints(kind)
-    valid = {f.name: hints[f.name] for f in dataclasses.fields(kind)}
-    for key, value in values.items():
-        if key not in valid:
-            raise unknown_name("key", f"{prefix}{key}", [f"{prefix}{v}" for v in valid])
-        inner = valid[key]
-        if dataclasses.is_dataclass(inner) and isinstance(value, dict):
-            check_keys(value, typing.cast(type, inner), f"{prefix}{key}.")

@@ -1,6 +1,7 @@
 """From probabilities to a threshold, scores with intervals, and the rule to compare with."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pandas as pd
 import torch
 import xarray as xr
 from scores.probability import brier_score
+from torch import nn
 
 from data_pipelines.errors import InputError
+from data_pipelines.schema import PRESSURE, PRESSURE_NAMES, SPLITS
 from weather_tdr.data import iterate, positions, sample_table
-from weather_tdr.models import PatchNet, probability
+from weather_tdr.models import probability
 from weather_tdr.scores import (
     Counts,
     bootstrap_average_precision,
@@ -20,12 +23,11 @@ from weather_tdr.scores import (
     ranking_scores,
 )
 
-PRESSURE = "air_pressure_at_mean_sea_level"
-PRESSURE_NAMES = ("msl", "slp", "prmsl", "mslp")
 BLOCK_DAYS = 2
+EVALUATED = ("validation", "test")
 
 
-def predict(model: PatchNet, store: xr.Dataset, split: str) -> npt.NDArray[np.float64]:
+def predict(model: nn.Module, store: xr.Dataset, split: str) -> npt.NDArray[np.float64]:
     """Probability of an incident of every sample of a split, shape (n,)."""
     device = next(model.parameters()).device
     model.eval()
@@ -100,15 +102,12 @@ def score_split(
     }
 
 
-def evaluate(
-    scores_of: dict[str, npt.NDArray[np.float64]], store: xr.Dataset, *, probabilities: bool
-) -> tuple[float, dict[str, Any]]:
+def evaluate(predictions: pd.DataFrame, *, probabilities: bool) -> tuple[float, dict[str, Any]]:
     """Threshold from validation, then the scores of validation and test.
 
     Args:
-        scores_of: split -> score of its samples.
-        store: the patch store.
-        probabilities: whether they are probabilities.
+        predictions: columns ``split, time, label, score``, as `predictions_table` gives them.
+        probabilities: whether the scores are probabilities.
 
     Returns:
         The threshold and the scores of each split.
@@ -116,14 +115,56 @@ def evaluate(
     Raises:
         InputError: validation holds no incident.
     """
-    tables = {split: sample_table(store, split) for split in ("validation", "test")}
-    threshold = choose_threshold(scores_of["validation"], tables["validation"]["label"].to_numpy())
+    of_split = {name: predictions[predictions["split"] == name] for name in EVALUATED}
+    validation = of_split["validation"]
+    threshold = choose_threshold(validation["score"].to_numpy(), validation["label"].to_numpy())
     if math.isnan(threshold):
         raise InputError(
             "`splits.validation` must hold an incident to choose a threshold, got none that has "
             "no missing values. Take a longer validation period."
         )
     return threshold, {
-        split: score_split(scores_of[split], table, threshold, probabilities=probabilities)
-        for split, table in tables.items()
+        name: score_split(table["score"].to_numpy(), table, threshold, probabilities=probabilities)
+        for name, table in of_split.items()
     }
+
+
+def predictions_table(
+    store: xr.Dataset, scores: dict[str, npt.NDArray[np.float64]]
+) -> pd.DataFrame:
+    """Scores beside the samples that they belong to.
+
+    Args:
+        store: the patch store.
+        scores: split -> score of each of its samples.
+
+    Returns:
+        Columns ``split, time, latitude, longitude, label, group, incident_id, score``.
+    """
+    parts = [sample_table(store, name).assign(split=name, score=s) for name, s in scores.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
+    """Writes a table of predictions as NetCDF with CF attributes, along ``sample``."""
+    table = predictions.assign(split=predictions["split"].map(SPLITS.index).astype(np.int8))
+    dataset = xr.Dataset({k: ("sample", table[k].to_numpy()) for k in table})
+    dataset["split"].attrs = {
+        "flag_values": np.arange(len(SPLITS), dtype=np.int8), "flag_meanings": " ".join(SPLITS)
+    }  # fmt: skip
+    dataset["score"].attrs = {
+        "long_name": "probability of an incident, or the score of a rule", "units": "1"
+    }  # fmt: skip
+    dataset["latitude"].attrs = {"standard_name": "latitude", "units": "degrees_north"}
+    dataset["longitude"].attrs = {"standard_name": "longitude", "units": "degrees_east"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    dataset.to_netcdf(partial, engine="netcdf4")
+    partial.replace(path)
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Reads what `write_predictions` wrote."""
+    with xr.open_dataset(path) as dataset:
+        table = dataset.load().to_dataframe().reset_index(drop=True)
+    return table.assign(split=[SPLITS[int(code)] for code in table["split"]])

@@ -98,7 +98,8 @@ def incident_map(
             "units": "1",
             "valid_min": 0.0,
             "valid_max": 1.0,
-            "cell_points": stride,
+            "cell_latitude": stride * grid.dlat,
+            "cell_longitude": stride * grid.dlon,
             "comment": "missing where no full patch fits or a field value is missing",
         },
     )
@@ -147,6 +148,8 @@ def write_map(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    encoding = {found.name: {"zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.nan}}
+    encoding = {
+        found.name: {"zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.nan}
+    }
     dataset.to_netcdf(partial, encoding=encoding, engine="netcdf4")
     partial.replace(path)

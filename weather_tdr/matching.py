@@ -44,9 +44,7 @@ def find_incidents(probability: xr.DataArray, threshold: float) -> pd.DataFrame:
     return table.sort_values(["time", "probability"], ascending=[True, False], ignore_index=True)
 
 
-def _centre(
-    latitude: FloatArray, longitude: FloatArray, weight: FloatArray
-) -> tuple[float, float]:
+def _centre(latitude: FloatArray, longitude: FloatArray, weight: FloatArray) -> tuple[float, float]:
     """Weighted mean of points on the sphere: latitude, and longitude in [0, 360)."""
     lat, lon = np.deg2rad(latitude), np.deg2rad(longitude)
     x = float((weight * np.cos(lat) * np.cos(lon)).sum())
@@ -61,7 +59,7 @@ def _centre(
 def _join_edges(regions: np.ndarray) -> None:
     """Gives regions that touch across the first and last column one number."""
     height = len(regions)
-    for y in np.flatnonzero(regions[:, 0]):
+    for y in np.flatnonzero(regions[:, 0]).tolist():
         for other in range(max(y - 1, 0), min(y + 2, height)):
             if regions[other, -1] and regions[other, -1] != regions[y, 0]:
                 regions[regions == regions[other, -1]] = regions[y, 0]

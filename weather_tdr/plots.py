@@ -1,6 +1,6 @@
 """Figures from data already computed. Each function returns a matplotlib figure."""
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from weather_tdr.coastlines import coastlines, unrolled
+from weather_tdr.scores import Curve
 
 PROBABILITY_COLOURS = "YlOrRd"
 
@@ -79,6 +80,12 @@ def incident_figure(
     return figure
 
 
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def _contours(axes: Axes, pressure: xr.DataArray, *, label: bool) -> None:
     levels = np.arange(900, 1080, 5 if label else 10)
     lines = axes.contour(
@@ -109,21 +116,21 @@ def _marks(
     )
 
 
-def precision_recall_figure(curves: dict[str, dict[str, Any]], base_rate: float) -> Figure:
+def precision_recall_figure(curves: dict[str, Curve], base_rate: float) -> Figure:
     """Precision against recall of every method, with the chance line.
 
     Args:
-        curves: method -> ``precision``, ``recall`` and ``average_precision``.
+        curves: method -> its curve.
         base_rate: share of incidents.
     """
     figure = Figure(figsize=(6.4, 5), layout="constrained")
     axes = figure.subplots()
     for name, curve in curves.items():
         axes.step(
-            curve["recall"],
-            curve["precision"],
+            curve.recall,
+            curve.precision,
             where="post",
-            label=f"{name}: AP {curve['average_precision']:.3f}",
+            label=f"{name}: AP {curve.average_precision:.3f}",
             linestyle="--" if name.endswith("_rule") else "-",
         )
     axes.axhline(base_rate, color="0.5", linewidth=1, linestyle=":")

@@ -124,8 +124,34 @@ def ranking_scores(score: Values, label: Labels) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Curve:
+    """Precision against recall, from recall 1 down to 0, and the area under it.
+
+    Attributes:
+        precision: 1 - FAR, shape (n,).
+        recall: POD, shape (n,).
+        average_precision: area.
+    """
+
+    precision: Values
+    recall: Values
+    average_precision: float
+
+    @classmethod
+    def of(cls, score: Values, label: Labels) -> "Curve":
+        """Of scores that rise with the incident's likelihood, and labels 0 or 1."""
+        precision, recall, _ = precision_recall_curve(label, score)
+        return cls(precision, recall, float(average_precision_score(label, score)))
+
+
 def bootstrap_average_precision(
-    score: Values, label: Labels, block: npt.NDArray[np.integer], *, rounds: int = 300, seed: int = 0
+    score: Values,
+    label: Labels,
+    block: npt.NDArray[np.integer],
+    *,
+    rounds: int = 300,
+    seed: int = 0,
 ) -> list[float]:
     """95 % interval of the average precision, resampling whole blocks of time.
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -234,7 +233,7 @@ def train(
                 "targets.rest": targets.rest,
                 "tdr.weights": rule.weights,
             }
-            facts: dict[str, Any] = {"step": done, "history": history, "settings": fingerprint}
+            facts = {"step": done, "history": history, "settings": fingerprint}
             save_checkpoint(checkpoint, state, facts)
             write_atomically(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
     model.eval()

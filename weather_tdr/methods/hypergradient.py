@@ -50,7 +50,7 @@ def gradient(params: Params, loss: Callable[[Params], Tensor]) -> Params:
 def target_gradient(
     model: nn.Module, lookahead: Params, target: Batch, loss: Loss, l2: float
 ) -> tuple[Params, Tensor]:
-    """v = grad T at the lookahead, with BatchNorm and dropout in evaluation mode, and T itself."""
+    """Gradient v of T at the lookahead and T itself; BatchNorm and dropout in evaluation mode."""
     training = model.training
     model.eval()
     buffers = _frozen_buffers(model)
@@ -68,7 +68,7 @@ def target_gradient(
 
 
 def look_ahead(params: Params, inner: Params, learning_rate: float, l2: float) -> Params:
-    """q = p - eta (inner + c p), detached."""
+    """Q = p - eta (inner + c p), detached."""
     return {k: (p - learning_rate * (inner[k] + l2 * p)).detach() for k, p in params.items()}
 
 
@@ -123,7 +123,7 @@ def forward_mode(
         return loss(logits, batch.labels)
 
     params = {k: p.detach() for k, p in trainable(model).items()}
-    _, tangents = jvp(losses, (params,), (v,))
+    tangents = jvp(losses, (params,), (v,))[1]
     sums = torch.zeros(groups, dtype=tangents.dtype, device=tangents.device)
     return sums.index_add(0, group, tangents) / len(batch)
 
@@ -155,9 +155,7 @@ def double_backward(
     losses = loss(functional_call(model, state, (batch.patches,)), batch.labels)
     inner = (w[group] * losses).mean() + l2 / 2 * dot(params, params)
     grads = torch.autograd.grad(inner, list(params.values()), create_graph=True)
-    ahead = {
-        k: p - learning_rate * g for (k, p), g in zip(params.items(), grads, strict=True)
-    }
+    ahead = {k: p - learning_rate * g for (k, p), g in zip(params.items(), grads, strict=True)}
     model.eval()
     logits = functional_call(model, {**ahead, **_frozen_buffers(model)}, (target.patches,))
     outer = loss(logits, target.labels).mean() + l2 / 2 * dot(ahead, ahead)

@@ -1,0 +1,112 @@
+"""Finds time, latitude and longitude under their usual names and makes them canonical."""
+
+import numpy as np
+import xarray as xr
+
+from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.schema import FloatArray, is_global
+
+TIME_NAMES = ("time", "valid_time", "date", "datetime", "t")
+COORDINATES = {
+    "time": TIME_NAMES,
+    "latitude": ("latitude", "lat", "nav_lat", "y", "g0_lat_1"),
+    "longitude": ("longitude", "lon", "long", "nav_lon", "x", "g0_lon_2"),
+}
+AXIS_UNITS = {
+    "latitude": {"degrees_north", "degree_north", "degrees_n", "degree_n"},
+    "longitude": {"degrees_east", "degree_east", "degrees_e", "degree_e"},
+}
+
+
+def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
+    """Renames and reorders time, latitude and longitude; checks that they are regular."""
+    renames = {_find(dataset, axis): axis for axis in COORDINATES}
+    dataset = dataset.rename({k: v for k, v in renames.items() if k != v})
+    for axis in COORDINATES:
+        if dataset[axis].ndim == 0:
+            dataset = dataset.expand_dims(axis)
+        if dataset[axis].ndim != 1:
+            raise InputError(
+                f"`{axis}` must be one-dimensional, got dims {dataset[axis].dims}. "
+                "Regrid to a regular latitude-longitude grid first."
+            )
+        if dataset[axis].dims != (axis,):
+            dataset = dataset.swap_dims({dataset[axis].dims[0]: axis})
+    if not np.issubdtype(dataset["time"].dtype, np.datetime64):
+        raise InputError(
+            f"`time` must decode to dates of the standard calendar, got {dataset['time'].dtype}. "
+            "Give it CF units such as `hours since 1970-01-01`."
+        )
+    times = dataset.indexes["time"]
+    if not times.is_unique:
+        raise InputError(
+            f"`time` must not repeat, got {times[times.duplicated()][0]} twice. "
+            "Give each file once."
+        )
+    if not times.is_monotonic_increasing:
+        dataset = dataset.sortby("time")
+    latitude = np.asarray(dataset["latitude"].values, dtype=float)
+    if len(latitude) > 1 and latitude[0] < latitude[-1]:
+        dataset = dataset.isel(latitude=slice(None, None, -1))
+    dataset = _canonical_longitude(dataset)
+    for axis in ("latitude", "longitude"):
+        _check_regular(axis, np.asarray(dataset[axis].values, dtype=float))
+    return dataset
+
+
+def _find(dataset: xr.Dataset, axis: str) -> str:
+    names = [str(n) for n in dataset.variables]
+    for name in names:
+        attributes = dataset[name].attrs
+        if attributes.get("standard_name") == axis and dataset[name].ndim <= 1:
+            return name
+    for name in names:
+        if name.lower() in COORDINATES[axis] and dataset[name].ndim <= 1:
+            return name
+    for name in names:
+        if str(dataset[name].attrs.get("units", "")).lower() in AXIS_UNITS.get(axis, ()):
+            return name
+    raise unknown_name(
+        "coordinate", axis, names, f" Name it `{axis}` or give it that CF standard_name."
+    )
+
+
+def _canonical_longitude(dataset: xr.Dataset) -> xr.Dataset:
+    raw = np.asarray(dataset["longitude"].values, dtype=float)
+    wrapped = np.round(raw % 360.0, 6) % 360.0
+    order = np.argsort(wrapped, kind="stable")
+    order = order[np.r_[True, np.diff(wrapped[order]) > 0]]  # a cyclic point (0 and 360) once
+    east = wrapped[order]
+    if len(east) > 1 and not is_global(east):
+        # A region: begin after the widest gap, so that it stays in one piece.
+        gaps = np.diff(np.r_[east, east[0] + 360.0])
+        begin = (int(np.argmax(gaps)) + 1) % len(east)
+        order, east = np.roll(order, -begin), np.roll(east, -begin)
+        east = np.where(east < east[0], east + 360.0, east)
+    if not np.array_equal(order, np.arange(len(raw))):
+        dataset = _take_runs(dataset, order)
+    return dataset.assign_coords(longitude=("longitude", east, {"standard_name": "longitude"}))
+
+
+def _take_runs(dataset: xr.Dataset, order: np.ndarray) -> xr.Dataset:
+    """Reorders longitude as a concatenation of slices, which stays cheap in dask."""
+    breaks = np.flatnonzero(np.diff(order) != 1) + 1
+    if len(breaks) > 8:
+        return dataset.isel(longitude=order)
+    runs = [dataset.isel(longitude=slice(r[0], r[-1] + 1)) for r in np.split(order, breaks)]
+    joined = xr.concat(runs, dim="longitude", data_vars="minimal", join="outer")
+    return joined.chunk(longitude=-1)
+
+
+def _check_regular(axis: str, values: FloatArray) -> None:
+    if len(values) < 2:
+        raise InputError(f"`{axis}` must have at least 2 points, got {len(values)}.")
+    steps = np.diff(values)
+    typical = float(np.median(steps))
+    worst = int(np.argmax(np.abs(steps - typical)))
+    if abs(steps[worst] - typical) > 0.005 * abs(typical) + 1e-4:
+        raise InputError(
+            f"`{axis}` must be regular, got a step of {steps[worst]:.4g} degrees between "
+            f"{values[worst]:.4g} and {values[worst + 1]:.4g} where {typical:.4g} is usual. "
+            "Regrid to a regular latitude-longitude grid (for example `cdo remapbil,r144x73`)."
+        )

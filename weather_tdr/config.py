@@ -1,0 +1,147 @@
+"""The configuration of a run: read from YAML, checked key by key, overridden, written resolved."""
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from data_pipelines.build import Fields, Incidents, Patches, Splits
+from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.synthetic import Synthetic
+from weather_tdr.checkpoints import write_atomically
+from weather_tdr.maps import Maps
+from weather_tdr.train import Train
+
+
+@dataclass
+class Config:
+    """A run.
+
+    Attributes:
+        name: the run folder is OUTPUT/NAME.
+        output: folder of all runs.
+        seed: of background, target set and synthetic fields.
+        synthetic: with `days` above 0, makes synthetic fields and catalogue and uses them.
+        fields: which fields.
+        incidents: which incidents.
+        patches: how to cut.
+        splits: how to split.
+        train: how to train.
+        maps: how to draw and match maps.
+    """
+
+    name: str = "run"
+    output: str = "runs"
+    seed: int = 0
+    synthetic: Synthetic = field(default_factory=lambda: Synthetic(days=0))
+    fields: Fields = field(default_factory=Fields)
+    incidents: Incidents = field(default_factory=Incidents)
+    patches: Patches = field(default_factory=Patches)
+    splits: Splits = field(default_factory=Splits)
+    train: Train = field(default_factory=Train)
+    maps: Maps = field(default_factory=Maps)
+
+    def __post_init__(self) -> None:
+        """Checks the name.
+
+        Raises:
+            InputError: the name is no name of a folder.
+        """
+        if not self.name or Path(self.name).name != self.name:
+            raise InputError(
+                f"`name` must be the name of a folder to make in `output`, got `{self.name}`. "
+                "Put the path into `output`."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.output).expanduser() / self.name
+
+
+def save_config(config: Config) -> None:
+    """Writes the resolved configuration into the run folder."""
+    config.folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    write_atomically(config.folder / "config.yaml", text)
+
+
+def load_config(folder: Path) -> Config:
+    """The configuration of the run that a method's folder belongs to.
+
+    The run is where it is found, so that a run folder can be moved.
+
+    Raises:
+        InputError: the folder does not lie in a run folder.
+    """
+    path = folder.parent / "config.yaml"
+    if not path.is_file():
+        inside = sorted(str(p.parent) for p in folder.glob("*/model.json"))
+        hint = f" There is: {', '.join(inside)}." if inside else ""
+        raise InputError(
+            f"RUN must be the folder of a method in a run, runs/NAME/METHOD, got {folder}.{hint}"
+        )
+    run = path.resolve().parent
+    return dataclasses.replace(read_config(path), name=run.name, output=str(run.parent))
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration, checks its keys and types, and applies overrides.
+
+    Args:
+        path: YAML file.
+        overrides: such as ``["--train.steps", "500"]``.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key or a value of the wrong type.
+    """
+    if not path.is_file():
+        raise InputError(f"CONFIG must be a YAML file, got {path}, which does not exist.")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold keys and values, got {type(values).__name__}.")
+    check_keys(values, Config)
+    for key in overrides:
+        if key.startswith("--"):
+            check_keys(_nested(key[2:].split("=")[0]), Config)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config, None)
+    try:
+        given = parser.parse_args(list(overrides), namespace=parser.parse_object(values))
+        made = parser.instantiate(given)
+        return Config(**{f.name: getattr(made, f.name) for f in dataclasses.fields(Config)})
+    except InputError:
+        raise
+    except Exception as error:
+        # The parser wraps what our own checks say; theirs is the better text.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause from None
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _nested(key: str) -> dict[str, Any]:
+    head, _, rest = key.partition(".")
+    return {head: _nested(rest) if rest else None}
+
+
+def check_keys(values: dict[str, Any], kind: type, prefix: str = "") -> None:
+    """Refuses keys that the dataclass does not have, with the near ones."""
+    hints = typing.get_type_hints(kind)
+    valid = {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in valid:
+            raise unknown_name("key", f"{prefix}{key}", [f"{prefix}{v}" for v in valid])
+        inner = valid[key]
+        if dataclasses.is_dataclass(inner) and isinstance(value, dict):
+            check_keys(value, typing.cast(type, inner), f"{prefix}{key}.")
