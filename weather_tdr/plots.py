@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from data_pipelines.schema import is_global
 from weather_tdr.coastlines import coastlines, unrolled
 from weather_tdr.scores import Curve
 
@@ -34,50 +36,81 @@ def incident_figure(
     """
     figure = Figure(figsize=(11, 9.2), layout="constrained")
     whole, close = figure.subplots(2, 1, height_ratios=[1, 1.15])
-    # White below 10 %: what the network rules out does not veil the map.
-    shown = probability.where(probability >= 0.1)
-    longitude = probability["longitude"].to_numpy()
-    for axes in (whole, close):
-        mesh = axes.pcolormesh(
-            longitude,
-            probability["latitude"],
-            shown,
-            cmap=PROBABILITY_COLOURS,
-            vmin=0,
-            vmax=1,
-            shading="nearest",
-        )
-        for line in coastlines():
-            axes.plot(*unrolled(line, float(longitude[0])).T, color="tab:green", linewidth=0.6)
-        if pressure is not None:
-            _contours(axes, pressure, label=axes is close)
-        _marks(axes, found, "D", "tab:blue", "found", float(longitude[0]))
-        if truth is not None:
-            _marks(axes, truth, "o", "black", "catalogue", float(longitude[0]))
-        axes.set_ylabel("latitude (degrees north)")
-        axes.set_aspect("auto")
-        axes.grid(color="0.85", linewidth=0.5)
     field = probability if pressure is None else pressure
+    if len(found):
+        best = found.sort_values("probability").iloc[-1]
+        centre = float(best["longitude"]), float(best["latitude"])
+    else:
+        peak = probability.fillna(0.0).argmax(["latitude", "longitude"])
+        best_point = probability.isel(peak)
+        centre = float(best_point["longitude"]), float(best_point["latitude"])
+    _draw(whole, probability, pressure, found, truth, label=False)
+    turned = None if pressure is None else _turned(pressure, centre[0])
+    mesh = _draw(close, _turned(probability, centre[0]), turned, found, truth, label=True)
     west, east = float(field["longitude"].min()), float(field["longitude"].max())
     south, north = float(field["latitude"].min()), float(field["latitude"].max())
     whole.set(xlim=(west, east), ylim=(south, north))
-    if len(found):
-        best = found.sort_values("probability").iloc[-1]
-        lon = (best["longitude"] - west) % 360.0 + west
-        half_x, half_y = min(40.0, (east - west) / 2), min(22.0, (north - south) / 2)
-        x = float(np.clip(lon, west + half_x, east - half_x))
-        y = float(np.clip(best["latitude"], south + half_y, north - half_y))
-        close.set(xlim=(x - half_x, x + half_x), ylim=(y - half_y, y + half_y))
-        box = Rectangle(
-            (x - half_x, y - half_y), 2 * half_x, 2 * half_y, fill=False, edgecolor="tab:blue"
-        )
-        whole.add_patch(box)
-        close.set_title("around the strongest incident found", fontsize=10)
+    half_x, half_y = min(40.0, (east - west) / 2), min(22.0, (north - south) / 2)
+    x = (centre[0] - west) % 360.0 + west
+    if not is_global(field["longitude"].to_numpy()):
+        x = float(np.clip(x, west + half_x, east - half_x))
+    else:
+        x = centre[0]
+    y = float(np.clip(centre[1], south + half_y, north - half_y))
+    close.set(xlim=(x - half_x, x + half_x), ylim=(y - half_y, y + half_y))
+    for turn in (-360.0, 0.0, 360.0):  # the box may leave on one side and come in on the other
+        corner = (x + turn - half_x, y - half_y)
+        whole.add_patch(Rectangle(corner, 2 * half_x, 2 * half_y, fill=False, edgecolor="tab:blue"))
+    what = "the strongest incident found" if len(found) else "the highest probability (none found)"
+    close.set_title(f"around {what}", fontsize=10)
     close.set_xlabel("longitude (degrees east)")
     close.legend(loc="lower left", framealpha=0.9)
     figure.colorbar(mesh, ax=[whole, close], label="probability of an incident (1)", shrink=0.7)
     figure.suptitle(title)
     return figure
+
+
+def _turned(field: xr.DataArray, centre: float) -> xr.DataArray:
+    """A global field turned so that `centre` lies in its middle; another field as it is."""
+    longitude = field["longitude"].to_numpy()
+    if not is_global(longitude):
+        return field
+    turned = (longitude - centre + 180.0) % 360.0 + centre - 180.0
+    return field.assign_coords(longitude=turned).sortby("longitude")
+
+
+def _draw(
+    axes: Axes,
+    probability: xr.DataArray,
+    pressure: xr.DataArray | None,
+    found: pd.DataFrame,
+    truth: pd.DataFrame | None,
+    *,
+    label: bool,
+) -> QuadMesh:
+    """Probability, coastlines, pressure and incidents on one pair of axes."""
+    west = float((probability if pressure is None else pressure)["longitude"].min())
+    mesh = axes.pcolormesh(
+        probability["longitude"],
+        probability["latitude"],
+        # White below 10 %: what the network rules out does not veil the map.
+        probability.where(probability >= 0.1),
+        cmap=PROBABILITY_COLOURS,
+        vmin=0,
+        vmax=1,
+        shading="nearest",
+    )
+    for line in coastlines():
+        axes.plot(*unrolled(line, west).T, color="tab:green", linewidth=0.6)
+    if pressure is not None:
+        _contours(axes, pressure, label=label)
+    _marks(axes, found, "D", "tab:blue", "found", west)
+    if truth is not None:
+        _marks(axes, truth, "o", "black", "catalogue", west)
+    axes.set_ylabel("latitude (degrees north)")
+    axes.set_aspect("auto")
+    axes.grid(color="0.85", linewidth=0.5)
+    return mesh
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -134,7 +167,7 @@ def precision_recall_figure(curves: dict[str, Curve], base_rate: float) -> Figur
             linestyle="--" if name.endswith("_rule") else "-",
         )
     axes.axhline(base_rate, color="0.5", linewidth=1, linestyle=":")
-    axes.annotate(f"chance {base_rate:.2%}", (0.99, base_rate), ha="right", va="bottom", fontsize=8)
+    axes.annotate(f"chance {base_rate:.2%}", (0.01, base_rate), va="bottom", fontsize=8)
     axes.set(
         xlabel="recall (POD, 1)",
         ylabel="precision (1 - FAR, 1)",
