@@ -61,7 +61,7 @@ def _dispatch(argv: list[str]) -> None:
         level=logging.WARNING if arguments.quiet else logging.INFO, format="%(message)s"
     )
     # Everything heavy is imported only now: --help and typing errors answer at once.
-    from weather_tdr import run
+    from weather_tdr import configs_folder, run
     from weather_tdr.config import load_config, read_config
     from weather_tdr.maps import Maps
 
@@ -82,7 +82,11 @@ def _dispatch(argv: list[str]) -> None:
         print(_show(table))
         _tell(folder)
     else:
-        path = demo_config() if arguments.command == "demo" else Path(arguments.config)
+        path = (
+            configs_folder() / "demo.yaml"
+            if arguments.command == "demo"
+            else Path(arguments.config)
+        )
         config = read_config(path, overrides)
         if arguments.command == "build":
             run.build(config, progress=progress)
@@ -132,12 +136,3 @@ def _tell(folder: Path) -> None:
                 print(f"{note:22} {path}")
     for path in sorted(folder.glob("**/incident_1.png")):
         print(f"{'incident map, picture':22} {path}")
-
-
-def demo_config() -> Path:
-    """configs/demo.yaml, in a checkout or in an installed package."""
-    here = Path(__file__).parent
-    for folder in (here / "configs", here.parent / "configs"):
-        if (folder / "demo.yaml").is_file():
-            return folder / "demo.yaml"
-    raise FileNotFoundError("configs/demo.yaml is missing from the installation")

@@ -24,6 +24,23 @@ class Batch:
     labels: Tensor  # (n,) int64
     groups: Tensor  # (n,) int64
 
+    @classmethod
+    def of(cls, data: "Batch | tuple[Tensor, ...]") -> "Batch":
+        """From a tuple of inputs, labels and, if they are not the labels, groups.
+
+        Raises:
+            InputError: not two or three tensors of one length.
+        """
+        if isinstance(data, Batch):
+            return data
+        if len(data) not in (2, 3) or len({len(t) for t in data}) != 1 or len(data[0]) == 0:
+            raise InputError(
+                "samples must be a tuple of inputs, labels and (if wanted) groups of one length, "
+                f"got {len(data)} of lengths {[len(t) for t in data]}."
+            )
+        inputs, labels = torch.as_tensor(data[0]), torch.as_tensor(data[1]).long()
+        return cls(inputs, labels, torch.as_tensor(data[2]).long() if len(data) == 3 else labels)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -93,22 +110,3 @@ def sample_table(store: xr.Dataset, split: str) -> pd.DataFrame:
     index = positions(store, split)
     names = ("time", "latitude", "longitude", "label", "group", "incident_id")
     return pd.DataFrame({n: store[n].to_numpy()[index] for n in names})
-
-
-class Shuffled:
-    """Endless index batches: every sample once an epoch, in a new order each epoch.
-
-    Its state is the generator's and the rest of the epoch, so that training resumes exactly.
-    """
-
-    def __init__(self, n: int, batch: int, generator: torch.Generator) -> None:
-        self.n, self.batch, self.generator = n, min(batch, n), generator
-        self.rest = torch.empty(0, dtype=torch.int64)
-
-    def draw(self) -> Tensor:
-        """Index of the next batch, shape (batch,)."""
-        while len(self.rest) < self.batch:
-            fresh = torch.randperm(self.n, generator=self.generator)
-            self.rest = torch.cat([self.rest, fresh])
-        index, self.rest = self.rest[: self.batch], self.rest[self.batch :]
-        return index

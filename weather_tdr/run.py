@@ -35,6 +35,7 @@ from weather_tdr.evaluate import (
     write_predictions,
 )
 from weather_tdr.maps import Maps
+from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import (
     Detector,
     detector_from_store,
@@ -47,7 +48,7 @@ from weather_tdr.models import PatchNet
 from weather_tdr.plots import precision_recall_figure, save_figure, weight_history_figure
 from weather_tdr.products import draw_maps
 from weather_tdr.scores import Curve
-from weather_tdr.train import train
+from weather_tdr.train import fit
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +88,8 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
         return float(average_precision_score(validation, predict(network, store, "validation")))
 
     folders = []
-    for method in config.train.methods:
-        folder = config.folder / method
+    for method in map(load_method, config.train.methods):
+        folder = config.folder / method.name
         torch.manual_seed(config.train.seed)
         architecture = {
             "variables": store.sizes["variable"],
@@ -100,22 +101,22 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
         model = PatchNet(**architecture)
         if torch.cuda.is_available():
             model = model.cuda()
-        log.info("training `%s` for %d steps", method, config.train.steps)
-        history = train(
+        log.info("training `%s` for %d steps", method.name, config.train.steps)
+        history = fit(
             model,
             train_set,
             target_set,
             method,
             config.train,
-            folder,
-            validate,
+            folder=folder,
+            validate=validate,
             resume=resume,
             progress=progress,
         )
-        detector = detector_from_store(model, architecture, store, method)
+        detector = detector_from_store(model, architecture, store, method.name)
         detector.facts = {"version": __version__, "commit": commit()}
         save_detector(detector, folder)
-        figure = weight_history_figure(history, f"Group weights of {method}")
+        figure = weight_history_figure(history, f"Group weights of {method.name}")
         save_figure(figure, folder / "figures" / "weights.png")
         folders.append(folder)
     return folders
@@ -169,7 +170,8 @@ def evaluate_all(
         progress: shows a progress bar.
     """
     store = open_store(config.folder / "patches.zarr")
-    methods = config.train.methods if methods is None else methods
+    of_run = [load_method(name).name for name in config.train.methods]
+    methods = of_run if methods is None else methods
     for method in methods:
         evaluate_method(config, config.folder / method, store, progress=progress)
     of_rules = {split: rules(store, split) for split in EVALUATED}
@@ -178,7 +180,7 @@ def evaluate_all(
         write_predictions(predictions, config.folder / name / "predictions.nc")
         _, scores = evaluate(predictions, probabilities=False)
         _write_scores(scores, config.folder / name)
-    names = dict.fromkeys([*config.train.methods, *methods, *of_rules["test"]])
+    names = dict.fromkeys([*of_run, *methods, *of_rules["test"]])
     return compare(
         config.folder, [n for n in names if (config.folder / n / "scores.json").exists()]
     )

@@ -1,6 +1,7 @@
 """The training loop: one method, one network; history, checkpoints, resume."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,11 +9,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from data_pipelines.errors import InputError, unknown_name
-from data_pipelines.schema import GROUPS, LABELS
+from data_pipelines.errors import InputError
 from weather_tdr.checkpoints import (
     load_checkpoint,
     restore_training,
@@ -20,11 +19,10 @@ from weather_tdr.checkpoints import (
     training_state,
     write_atomically,
 )
-from weather_tdr.data import Batch, Shuffled, concatenate
-from weather_tdr.methods.static import inverse_frequency, uniform
-from weather_tdr.methods.tdr import Tdr
-
-METHODS = ("uniform", "inverse_frequency", "tdr_faithful")
+from weather_tdr.data import Batch, concatenate
+from weather_tdr.methods.method import Method, load_method
+from weather_tdr.plan import make_plan
+from weather_tdr.watch import Watch
 
 
 @dataclass
@@ -32,18 +30,16 @@ class Train:
     """How to train.
 
     Attributes:
-        methods: one or several of `uniform`, `inverse_frequency`, `tdr_faithful`.
-        weights_per: what a weight belongs to: `class`, or `group` (background, hard negative,
-            incident).
+        methods: names of `configs/methods/`, or paths of YAML files of one's own.
         steps: optimiser steps.
         batch: samples a step.
         target_batch: samples of the target set a step; 0 is all of it.
-        learning_rate: of SGD with momentum; falls to zero along a cosine.
+        learning_rate: of SGD with momentum.
+        schedule: `cosine`: 100 steps of warm-up, then half a cosine to zero; `constant`; `step`:
+            divided by 10 after 1/2, 3/4 and 7/8 of the steps.
         momentum: of SGD.
         weight_decay: L2 on the parameters.
         clip: largest norm of the gradient; 0 is none.
-        every: steps between two moves of the TDR weights.
-        alpha: step of the TDR weights.
         log_every: steps between two rows of the history.
         checkpoint_every: steps between two checkpoints and validations.
         width: channels of PatchNet's first block.
@@ -54,16 +50,14 @@ class Train:
     methods: list[str] = field(
         default_factory=lambda: ["uniform", "inverse_frequency", "tdr_faithful"]
     )
-    weights_per: str = "class"
     steps: int = 3000
     batch: int = 128
     target_batch: int = 0
     learning_rate: float = 0.05
+    schedule: str = "cosine"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip: float = 1.0
-    every: int = 10
-    alpha: float = 0.1
     log_every: int = 50
     checkpoint_every: int = 500
     width: int = 24
@@ -76,87 +70,85 @@ class Train:
         Raises:
             InputError: an unknown method, or a number out of range.
         """
-        for method in self.methods:
-            if method not in METHODS:
-                raise unknown_name("`train.methods`: method", method, METHODS)
-        if not self.methods or len(set(self.methods)) < len(self.methods):
+        made = [load_method(method).name for method in self.methods]
+        if not made or len(set(made)) < len(made):
             raise InputError(f"`train.methods` must name each method once, got {self.methods}.")
-        if self.weights_per not in ("class", "group"):
-            raise unknown_name("`train.weights_per`:", self.weights_per, ("class", "group"))
-        for name in ("steps", "batch", "learning_rate", "every", "log_every", "checkpoint_every"):
+        for name in ("steps", "batch", "learning_rate", "log_every", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`train.{name}` must be positive, got {getattr(self, name)}.")
+        if self.schedule not in SCHEDULES:
+            raise InputError(
+                f"`train.schedule` must be one of {', '.join(SCHEDULES)}, got `{self.schedule}`."
+            )
 
 
-def sample_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each sample, shape (n,)."""
-    return cross_entropy(logits, labels, reduction="none")
-
-
-def train(
+def fit(
     model: nn.Module,
-    train_set: Batch,
-    target_set: Batch,
-    method: str,
-    settings: Train,
-    folder: Path,
-    validate: Callable[[nn.Module], float],
+    train: Batch | tuple[Tensor, ...],
+    target: Batch | tuple[Tensor, ...],
+    method: str | Method = "tdr",
+    settings: Train | None = None,
     *,
+    folder: Path | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    names: tuple[str, ...] = (),
     resume: bool = False,
-    progress: bool = True,
+    progress: bool = False,
 ) -> pd.DataFrame:
-    """Trains `model` in place.
-
-    Baselines train on train and target together, so that every method has seen the same samples.
+    """Trains any network in place.
 
     Args:
-        model: from patches to logits.
-        train_set: training samples.
-        target_set: the target set.
-        method: one of METHODS.
+        model: from inputs to logits, shape (n, classes).
+        train: training samples: a `Batch`, or a tuple of inputs, labels and (if they are not the
+            labels) groups.
+        target: the target set, likewise: small, balanced, no sample of it in `train`.
+        method: a name of `configs/methods/`, a path, or a `Method`.
         settings: how to train.
-        folder: where `history.csv` and `checkpoints/` go.
-        validate: average precision on validation, at natural prevalence.
+        folder: where `history.csv` and `checkpoints/` go; None keeps nothing on disk.
+        validate: score on validation, higher is better, at each checkpoint.
+        names: of the groups, for the history.
         resume: goes on from the checkpoint in `folder`, if there is one.
         progress: shows a progress bar.
 
     Returns:
-        The history: a row a logged step.
+        The history: a row a logged step; columns ``step, loss, learning_rate, weight_GROUP``, and
+        by method ``target_loss, hypergradient_GROUP``; ``share_GROUP``: of the samples drawn.
 
     Raises:
-        InputError: the loss is not finite, or the checkpoint belongs to other settings.
+        InputError: the loss is not finite, the target set lacks a group or shares samples with
+            train, or the checkpoint belongs to other settings.
     """
-    names = LABELS if settings.weights_per == "class" else GROUPS
-    steered = method == "tdr_faithful"
-    data = train_set if steered else concatenate(train_set, target_set)
-    groups_of = _group_getter(settings.weights_per)
-    if steered:
-        absent = set(range(len(names))) - set(groups_of(target_set).tolist())
-        if absent:
-            raise InputError(
-                f"the target set must hold every group, got none of "
-                f"{[names[k] for k in sorted(absent)]}. Raise `splits.target_per_group`."
-            )
-    counts = torch.bincount(groups_of(data), minlength=len(names))
-    rule = Tdr(
-        len(names), settings.learning_rate, settings.alpha, settings.every, settings.weight_decay
-    )
-    weights = (inverse_frequency if method == "inverse_frequency" else uniform)(counts)
-
+    settings = settings or Train()
+    recipe = load_method(method) if isinstance(method, str) else method
+    train_set, target_set = Batch.of(train), Batch.of(target)
+    generator = torch.Generator().manual_seed(settings.seed + 1)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
-    generator = torch.Generator().manual_seed(settings.seed + 1)
-    batches = Shuffled(len(data), settings.batch, generator)
-    targets = Shuffled(len(target_set), settings.target_batch or len(target_set), generator)
+    plan = make_plan(
+        recipe,
+        model,
+        optimizer,
+        train_set,
+        target_set,
+        generator,
+        steps=settings.steps,
+        batch=settings.batch,
+        target_batch=settings.target_batch,
+        names=names,
+    )
+    pool = concatenate(train_set, target_set)
+    if recipe.weights_per == "class":
+        pool = Batch(pool.patches, pool.labels, pool.labels)
+    watch = Watch(plan.names, settings.log_every)
     history: list[dict[str, float]] = []
-    first = 0
-    checkpoint = folder / "checkpoints" / "last.safetensors"
-    fingerprint = json.dumps({"method": method, **asdict(settings), "methods": None})
-    if resume and checkpoint.is_file():
+    first, seconds = 0, 0.0
+    checkpoint = None if folder is None else folder / "checkpoints" / "last.safetensors"
+    fingerprint = json.dumps({**asdict(settings), "methods": asdict(recipe)})
+    if resume and checkpoint is not None and checkpoint.is_file():
         state, facts = load_checkpoint(checkpoint)
         if facts["settings"] != fingerprint:
             raise InputError(
@@ -164,88 +156,86 @@ def train(
                 "the settings."
             )
         restore_training(state, model, optimizer)
+        plan.restore({k.removeprefix("plan."): t for k, t in state.items() if k[:5] == "plan."})
         generator.set_state(state["random.batches"])
-        batches.rest, targets.rest = state["batches.rest"], state["targets.rest"]
-        rule.weights = state["tdr.weights"]
-        first, history = facts["step"], facts["history"]
+        first, history, seconds = facts["step"], facts["history"], facts["seconds"]
+        watch.restore(facts["watch"])
 
     device = next(model.parameters()).device
+    begun = time.perf_counter() - seconds
     model.train()
     bar = tqdm(
         range(first, settings.steps),
         initial=first,
         total=settings.steps,
-        desc=f"{method:>18}",
+        desc=f"{recipe.name:>20}",
         disable=not progress,
         unit="step",
         mininterval=1.0,
     )
     for step in bar:
-        batch = data[batches.draw()].to(device)
-        group = groups_of(batch)
-        for settings_group in optimizer.param_groups:
-            settings_group["lr"] = cosine(settings.learning_rate, step, settings.steps)
+        rate = settings.learning_rate * SCHEDULES[settings.schedule](step, settings.steps)
+        index, target_index = plan.draw(step)
+        batch = pool[index].to(device)
+        target_batch = pool[target_index].to(device)
         optimizer.zero_grad(set_to_none=True)
-        if steered:
-            rule.learning_rate = optimizer.param_groups[0]["lr"]
-            target = target_set[targets.draw()].to(device)
-            value = rule.step(model, batch, group, target, sample_loss, step)
-        else:
-            losses = sample_loss(model(batch.patches), batch.labels)
-            loss = (weights.to(losses)[group] * losses).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            value = loss.detach()
+        value = plan.step(step, rate, batch, target_batch)
         if not torch.isfinite(value):
             raise InputError(
-                f"the loss must be finite, got {float(value)} at step {step} of `{method}`. "
-                f"Lower `train.learning_rate` (now {settings.learning_rate}); the last good "
-                f"checkpoint is {checkpoint}."
+                f"the loss must be finite, got {float(value)} at step {step} of `{recipe.name}` "
+                f"(samples {index[:8].tolist()} ...). Lower `train.learning_rate` (now "
+                f"{settings.learning_rate}); the last good checkpoint is {checkpoint}."
             )
         if settings.clip:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
+        watch.count(batch.groups)
 
         done = step + 1
-        if done % settings.log_every == 0 or done == settings.steps:
-            row: dict[str, float] = {
-                "step": done,
-                "loss": float(value),
-                "learning_rate": optimizer.param_groups[0]["lr"],
-            }
-            now = rule.weights if steered else weights
-            row |= {f"weight_{n}": float(w) for n, w in zip(names, now, strict=True)}
-            if steered:
-                row["target_loss"] = rule.target_loss
-                row |= {
-                    f"hypergradient_{n}": float(h)
-                    for n, h in zip(names, rule.hypergradient, strict=True)
-                }
+        check = done % settings.checkpoint_every == 0 or done == settings.steps
+        if check or done % settings.log_every == 0:
+            row = {"step": done, "loss": float(value), "learning_rate": rate}
+            row |= plan.row(step) | watch.shares()
+            if check and validate is not None:
+                row["validation_score"] = validate(model)
+                model.train()
             history.append(row)
+            watch.look(row)
             bar.set_postfix(loss=f"{float(value):.3f}")
-        if done % settings.checkpoint_every == 0 or done == settings.steps:
-            score = validate(model)
-            history[-1] |= {"validation_average_precision": score}
-            model.train()
-            state = training_state(model, optimizer)
-            state |= {
-                "random.batches": generator.get_state(),
-                "batches.rest": batches.rest,
-                "targets.rest": targets.rest,
-                "tdr.weights": rule.weights,
+        if check and checkpoint is not None:
+            state = training_state(model, optimizer) | {"random.batches": generator.get_state()}
+            state |= {f"plan.{k}": t for k, t in plan.state().items()}
+            facts = {
+                "step": done,
+                "history": history,
+                "settings": fingerprint,
+                "seconds": time.perf_counter() - begun,
+                "watch": watch.state(),
             }
-            facts = {"step": done, "history": history, "settings": fingerprint}
             save_checkpoint(checkpoint, state, facts)
-            write_atomically(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
+            text = pd.DataFrame(history).to_csv(index=False)
+            write_atomically(checkpoint.parents[1] / "history.csv", text)
+    plan.finish()
     model.eval()
-    return pd.DataFrame(history)
+    table = pd.DataFrame(history)
+    table.attrs["seconds"] = time.perf_counter() - begun
+    return table
 
 
-def cosine(peak: float, step: int, steps: int) -> float:
-    """Learning rate at a step: 100 steps of warm-up, then half a cosine to zero."""
+def cosine(step: int, steps: int) -> float:
+    """100 steps of warm-up, then half a cosine to zero."""
     warm = min(1.0, (step + 1) / min(100, steps))
     half = 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * step / steps))))
-    return peak * warm * half
+    return warm * half
 
 
-def _group_getter(weights_per: str) -> Callable[[Batch], Tensor]:
-    return (lambda b: b.labels) if weights_per == "class" else (lambda b: b.groups)
+def stepped(step: int, steps: int) -> float:
+    """Divided by 10 after 1/2, 3/4 and 7/8 of the steps."""
+    return float(0.1 ** sum(step >= share * steps for share in (0.5, 0.75, 0.875)))
+
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "cosine": cosine,
+    "step": stepped,
+    "constant": lambda step, steps: 1.0,
+}

@@ -1,6 +1,7 @@
 """Targeted data-driven regularization: the target set steers the group weights."""
 
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -8,35 +9,92 @@ from torch import Tensor, nn
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import (
-    Loss,
-    combine,
-    forward_mode,
-    group_gradients,
+    Hypergradient,
+    Way,
     has_batch_coupling,
-    look_ahead,
-    target_gradient,
-    trainable,
+    hypergradient,
 )
+from weather_tdr.methods.lookahead import trainable
+from weather_tdr.methods.losses import Loss, cross_entropy
+
+HIGHEST = 100.0  # upper limit of a weight in the projection of the reference implementation
+
+
+@dataclass(frozen=True)
+class TdrSettings:
+    """How the target set steers the group weights.
+
+    Attributes:
+        update: `projected`: w <- Pi(w - alpha h), Pi clips to [0, 100] and divides by the sum (the
+            reference implementation); `exponentiated`: w <- w exp(-alpha h / eta), normalised;
+            `adam`: the same on the logits of w with h over the root of its running mean square,
+            so that alpha means the same on every problem.
+        alpha: step of the weights.
+        every: steps between two moves of the weights.
+        start: share of all steps before the weights move.
+        floor: no weight falls below this share of 1/groups.
+        pull: share of the logits (relative to equal weights) lost at each move, so that weights
+            stay away from the corners; not for `projected`.
+        average: share of the old in the running mean of the weights that is used; 0 is none.
+        realise: the weights as factors in the `loss`; as sampling `shares` of the groups in each
+            batch; or `split` between both: sampled half way to equal shares, the rest in the loss.
+        lag: a new weight acts from the next step on, which saves a backward pass with BatchNorm.
+        hypergradient: `auto`, `per_group`, `forward_mode`, `double_backward`,
+            `finite_difference`.
+        lookahead: `sgd`, or `optimizer`: with the momentum or moments of the optimiser.
+        target_l2: whether the weight decay enters the target loss as L2.
+        finish: share of the last steps in which the target set joins the training batches.
+    """
+
+    update: Literal["projected", "exponentiated", "adam"] = "projected"
+    alpha: float = 0.1
+    every: int = 10
+    start: float = 0.0
+    floor: float = 0.0
+    pull: float = 0.0
+    average: float = 0.0
+    realise: Literal["loss", "shares", "split"] = "loss"
+    lag: bool = False
+    hypergradient: Way = "auto"
+    lookahead: Literal["sgd", "optimizer"] = "sgd"
+    target_l2: bool = False
+    finish: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            InputError: a number out of range.
+        """
+        if not self.alpha > 0 or self.every < 1:
+            raise InputError(
+                f"`tdr.alpha` and `tdr.every` must be positive, got {self.alpha} and {self.every}."
+            )
+        for name in ("start", "floor", "pull", "average", "finish"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(
+                    f"`tdr.{name}` must be at least 0 and below 1, got {getattr(self, name)}."
+                )
+        if self.update == "projected" and self.pull:
+            raise InputError(
+                "`tdr.pull` acts on logits, which `update: projected` has not. "
+                "Use `exponentiated` or `adam`."
+            )
 
 
 @dataclass
 class Tdr:
-    """TDR in the setting of the reference implementation (`tdr_faithful`).
-
-    The equation above the loop:
-
-        w <- Pi(w - alpha dT/dw),   Pi clips to [0, 100] and divides by the sum
+    """TDR for one's own loop: `step` stands where `loss.backward()` stood.
 
     Attributes:
         groups: number of groups.
-        learning_rate: eta of the lookahead, plain SGD.
-        alpha: step of the weights.
-        every: steps between two moves of the weights.
-        l2: factor c of c/2 |p|^2 in the inner and the target loss; in the inner step itself it
-            is the optimiser's weight decay.
-        weights: starts at 1/groups; shape (groups,).
-        hypergradient: the last one, shape (groups,).
-        target_loss: the last one at the lookahead.
+        learning_rate: eta of the lookahead; set it as the optimiser's changes.
+        settings: how the weights move.
+        loss: per-sample loss of train.
+        l2: weight decay of the inner step, as L2; in the step itself it is the optimiser's.
+        steps_in_all: of the whole training, for `settings.start`.
+        optimizer: for `lookahead: optimizer`.
+        weights: on the simplex, start at 1/groups; shape (groups,).
 
     Source: Kamani et al., Targeted Data-driven Regularization for Out-of-Distribution
     Generalization, KDD 2020.
@@ -44,15 +102,15 @@ class Tdr:
 
     groups: int
     learning_rate: float
-    alpha: float = 0.1
-    every: int = 10
-    l2: float = 2e-3
+    settings: TdrSettings = field(default_factory=TdrSettings)
+    loss: Loss = cross_entropy
+    l2: float = 0.0
+    steps_in_all: int = 0
+    optimizer: torch.optim.Optimizer | None = None
     weights: Tensor = field(default_factory=lambda: torch.empty(0))
-    hypergradient: Tensor = field(default_factory=lambda: torch.empty(0))
-    target_loss: float = float("nan")
 
     def __post_init__(self) -> None:
-        """Checks the settings and sets the first weights.
+        """Sets the first weights.
 
         Raises:
             InputError: fewer than two groups.
@@ -64,89 +122,148 @@ class Tdr:
             )
         if len(self.weights) == 0:
             self.weights = torch.full((self.groups,), 1.0 / self.groups)
-            self.hypergradient = torch.zeros(self.groups)
+        self.steps = 0
+        self.logits = torch.log(self.weights.clamp(min=1e-12))
+        self.moment = torch.zeros(self.groups)
+        self.square = torch.zeros(())
+        self.moves = 0
+        self.hypergradient = torch.zeros(self.groups)
+        self.target_loss = float("nan")
 
-    def step(
-        self, model: nn.Module, batch: Batch, group: Tensor, target: Batch, loss: Loss, step: int
-    ) -> Tensor:
+    def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Moves the weights when it is their turn, and leaves the inner gradient in ``.grad``.
 
         Args:
-            model: any module from patches to logits; in training mode.
+            model: any module from inputs to logits; in training mode.
             batch: of train.
-            group: group of each sample of the batch, shape (b,).
-            target: target batch.
-            loss: per-sample loss.
-            step: number of this step, from 0.
-
-        The target pass runs in evaluation mode, with the running statistics after this batch.
+            target: of the target set; its pass runs in evaluation mode, with BatchNorm's running
+                statistics after this batch.
 
         Returns:
-            The inner loss with the new weights (without the L2 term).
+            The inner loss (without the L2 term).
 
         Raises:
             InputError: the target loss is not finite.
         """
-        params = trainable(model)
-        self.weights = self.weights.to(batch.patches)
-        if has_batch_coupling(model):
-            # The samples of a batch depend on each other: one graph, forward mode along v.
-            losses = loss(model(batch.patches), batch.labels)
-            if step % self.every == 0:
-                inner = torch.autograd.grad(
-                    (self.weights[group] * losses).mean(), list(params.values()), retain_graph=True
-                )
-                named = dict(zip(params, inner, strict=True))
-                self._move(self._slope_forward(model, batch, group, target, loss, named))
-            value = (self.weights[group] * losses).mean()
-            grads = torch.autograd.grad(value, list(params.values()))
-            total = dict(zip(params, grads, strict=True))
-            value = value.detach()
-        else:
-            parts, sample_losses = group_gradients(model, batch, group, self.groups, loss)
-            if step % self.every == 0:
-                inner_grad = combine(parts, self.weights, params)
-                v = self._target(model, target, loss, inner_grad)
-                slopes = [
-                    torch.zeros((), device=group.device)
-                    if g is None
-                    else torch.stack([(g[k] * v[k]).sum() for k in v]).sum()
-                    for g in parts
-                ]
-                self._move(-self.learning_rate * torch.stack(slopes))
-            total = combine(parts, self.weights, params)
-            value = (self.weights[group] * sample_losses).mean()
-        for k, p in params.items():
-            p.grad = total[k]
-        return value
+        for name in ("weights", "logits", "moment", "square"):
+            setattr(self, name, getattr(self, name).to(batch.patches))
+        scale = self.scale(batch)
+        turn = (
+            self.steps % self.settings.every == 0
+            and self.steps >= self.settings.start * self.steps_in_all
+        )
+        self.steps += 1
+        if not turn:
+            losses = self.loss(model(batch.patches), batch.labels)
+            value = (self.weights[batch.groups] * scale * losses).sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value.detach()
+        lag = self.settings.lag and (
+            has_batch_coupling(model) or self.settings.hypergradient != "auto"
+        )
+        old = self.weights
+        found = hypergradient(
+            model,
+            batch,
+            target,
+            old,
+            loss=self.loss,
+            learning_rate=self.learning_rate,
+            scale=scale,
+            l2=self.l2,
+            target_l2=self.l2 if self.settings.target_l2 else 0.0,
+            optimizer=self.optimizer if self.settings.lookahead == "optimizer" else None,
+            way=self.settings.hypergradient,
+            keep=not lag,
+        )
+        self._take(found)
+        weights = old if lag else self.weights
+        grads = found.gradient(weights)
+        for name, p in trainable(model).items():
+            p.grad = grads[name] if p.grad is None else p.grad + grads[name]
+        return (weights[batch.groups] * scale * found.losses).sum()
 
-    def _target(
-        self, model: nn.Module, target: Batch, loss: Loss, inner: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        ahead = look_ahead(trainable(model), inner, self.learning_rate, self.l2)
-        v, value = target_gradient(model, ahead, target, loss, self.l2)
-        self.target_loss = float(value)
-        if not torch.isfinite(value):
+    def scale(self, batch: Batch) -> Tensor:
+        """Factor c_i of each sample: 1/b; with sampled shares one over its group's number."""
+        ones = torch.ones(len(batch), dtype=batch.patches.dtype, device=batch.groups.device)
+        if self.settings.realise == "loss":
+            return ones / len(batch)
+        counts = torch.bincount(batch.groups, minlength=self.groups)
+        return ones / counts[batch.groups]
+
+    def shares(self) -> Tensor | None:
+        """Share of each group in the batches to draw; None draws as the samples come."""
+        if self.settings.realise == "loss":
+            return None
+        if self.settings.realise == "shares":
+            return self.weights
+        return 0.5 * (self.weights + 1.0 / self.groups)
+
+    def _take(self, found: Hypergradient) -> None:
+        self.target_loss = float(found.target_loss)
+        if not torch.isfinite(found.target_loss) or not torch.isfinite(found.value).all():
             raise InputError(
-                f"the target loss must be finite, got {float(value)}. Lower "
+                f"the target loss must be finite, got {self.target_loss}. Lower "
                 "`train.learning_rate`, or look for missing values in the target set."
             )
-        return v
+        self.hypergradient = found.value.detach()
+        move = {
+            "projected": self._projected,
+            "exponentiated": self._exponentiated,
+            "adam": self._adam,
+        }[self.settings.update]
+        self.moves += 1
+        moved = move(self.hypergradient)
+        low = self.settings.floor / self.groups
+        moved = low + (1.0 - self.settings.floor) * moved
+        old = self.settings.average
+        self.weights = old * self.weights + (1.0 - old) * moved
 
-    def _slope_forward(
-        self,
-        model: nn.Module,
-        batch: Batch,
-        group: Tensor,
-        target: Batch,
-        loss: Loss,
-        inner: dict[str, Tensor],
-    ) -> Tensor:
-        v = self._target(model, target, loss, inner)
-        return -self.learning_rate * forward_mode(model, batch, group, self.groups, loss, v)
+    def _projected(self, slope: Tensor) -> Tensor:
+        moved = (self.weights - self.settings.alpha * slope).clamp(0.0, HIGHEST)
+        # If every weight would vanish, stay.
+        return moved / moved.sum() if moved.sum() > 0 else self.weights
 
-    def _move(self, hypergradient: Tensor) -> None:
-        self.hypergradient = hypergradient.detach()
-        moved = (self.weights - self.alpha * self.hypergradient).clamp(0.0, 100.0)
-        if moved.sum() > 0:  # otherwise every weight would vanish: stay
-            self.weights = moved / moved.sum()
+    def _exponentiated(self, slope: Tensor) -> Tensor:
+        return self._softmax(self.settings.alpha * slope / max(self.learning_rate, 1e-12))
+
+    def _adam(self, slope: Tensor) -> Tensor:
+        slope = slope / max(self.learning_rate, 1e-12)
+        self.moment = 0.9 * self.moment + 0.1 * slope
+        self.square = 0.99 * self.square + 0.01 * slope.square().mean()
+        moment = self.moment / (1 - 0.9**self.moves)
+        root = (self.square / (1 - 0.99**self.moves)).sqrt()
+        return self._softmax(self.settings.alpha * moment / (root + 1e-12))
+
+    def _softmax(self, step: Tensor) -> Tensor:
+        logits = self.logits - self.logits.mean()
+        self.logits = (1.0 - self.settings.pull) * logits - step
+        return torch.softmax(self.logits, 0)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs."""
+        counts = torch.tensor([self.steps, self.moves])
+        return {
+            "weights": self.weights,
+            "logits": self.logits,
+            "moment": self.moment,
+            "square": self.square,
+            "counts": counts,
+            "hypergradient": self.hypergradient,
+            "target_loss": torch.tensor(self.target_loss),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Puts back what `state` gave."""
+        for name in ("weights", "logits", "moment", "square", "hypergradient"):
+            setattr(self, name, state[name])
+        self.steps, self.moves = (int(v) for v in state["counts"])
+        self.target_loss = float(state["target_loss"])
+
+    def row(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Columns of the history."""
+        row = {f"weight_{n}": float(w) for n, w in zip(names, self.weights, strict=True)}
+        row["target_loss"] = self.target_loss
+        for n, h in zip(names, self.hypergradient, strict=True):
+            row[f"hypergradient_{n}"] = float(h)
+        return row

@@ -1,0 +1,115 @@
+"""The virtual inner step: plain SGD, or with the state of the optimiser."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_pipelines.errors import InputError
+
+Params = dict[str, Tensor]
+Update = Callable[[Tensor, Tensor, dict[str, Any], dict[str, Tensor]], tuple[Tensor, Tensor]]
+
+
+def trainable(model: nn.Module) -> Params:
+    """The parameters that are trained, by name."""
+    return {k: p for k, p in model.named_parameters() if p.requires_grad}
+
+
+def dot(first: Params, second: Params) -> Tensor:
+    """Inner product over all parameters."""
+    return torch.stack([torch.dot(first[k].flatten(), second[k].flatten()) for k in first]).sum()
+
+
+def look_ahead(
+    params: Params,
+    inner: Params,
+    learning_rate: float,
+    l2: float,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    detach: bool = True,
+) -> tuple[Params, Params | None]:
+    """The lookahead q = p - eta u(inner + r p).
+
+    Args:
+        params: p, by name.
+        inner: gradient of the weighted losses.
+        learning_rate: eta.
+        l2: r; with an optimiser its own weight decay takes its place.
+        optimizer: SGD (momentum, Nesterov), Adam or AdamW that holds `params`; None is u(g) = g.
+        detach: whether q is cut off from the graph.
+
+    Returns:
+        q, and the diagonal of u' (None where it is 1 everywhere).
+
+    Raises:
+        InputError: an optimiser without a known update.
+    """
+    if optimizer is None:
+        ahead = {k: p - learning_rate * (inner[k] + l2 * p) for k, p in params.items()}
+        return ({k: p.detach() for k, p in ahead.items()} if detach else ahead), None
+    known: dict[type, Update] = {
+        torch.optim.SGD: _sgd,
+        torch.optim.Adam: _adam,
+        torch.optim.AdamW: _adam,
+    }
+    update = known.get(type(optimizer))
+    if update is None:
+        raise InputError(
+            "`lookahead: optimizer` must be used with SGD, Adam or AdamW, got "
+            f"{type(optimizer).__name__}. Use `lookahead: sgd`."
+        )
+    group_of = {id(p): g for g in optimizer.param_groups for p in g["params"]}
+    ahead, slopes = {}, {}
+    for name, p in params.items():
+        group = group_of[id(p)]
+        moved, slopes[name] = update(p, inner[name], group, optimizer.state.get(p, {}))
+        decay = group["weight_decay"] if _is_decoupled(optimizer, group) else 0.0
+        ahead[name] = p * (1 - learning_rate * decay) - learning_rate * moved
+        if detach:
+            ahead[name], slopes[name] = ahead[name].detach(), slopes[name].detach()
+    return ahead, slopes
+
+
+def _is_decoupled(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:
+    return isinstance(optimizer, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay"))
+
+
+def _sgd(
+    p: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Update and its derivative of SGD with momentum, as in `torch.optim.SGD`."""
+    d = gradient + group["weight_decay"] * p
+    one = torch.ones_like(p)
+    momentum = group["momentum"]
+    if not momentum:
+        return d, one
+    buffer = state.get("momentum_buffer")
+    fresh = 1.0 if buffer is None else 1.0 - group["dampening"]
+    velocity = d if buffer is None else momentum * buffer + fresh * d
+    if group["nesterov"]:
+        return d + momentum * velocity, (1.0 + momentum * fresh) * one
+    return velocity, fresh * one
+
+
+def _adam(
+    p: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Update and its derivative of Adam, as in `torch.optim.Adam` (without AMSGrad)."""
+    beta1, beta2 = group["betas"]
+    eps, decay = float(group["eps"]), float(group["weight_decay"])
+    decoupled = bool(group.get("decoupled_weight_decay"))
+    g = gradient if decoupled else gradient + decay * p
+    first = state.get("exp_avg", torch.zeros_like(p))
+    second = state.get("exp_avg_sq", torch.zeros_like(p))
+    step = float(state.get("step", torch.zeros(()))) + 1
+    m = (beta1 * first + (1 - beta1) * g) / (1 - beta1**step)
+    s = (beta2 * second + (1 - beta2) * g * g) / (1 - beta2**step)
+    root = torch.sqrt(s)
+    below = root + eps
+    # d root / dg = (1 - beta2) g / (c2 root)
+    dm = (1 - beta1) / (1 - beta1**step)
+    droot = (1 - beta2) * g / ((1 - beta2**step) * root.clamp(min=torch.finfo(p.dtype).tiny))
+    return m / below, dm / below - m * droot / below**2

@@ -1,0 +1,102 @@
+"""Losses of single samples that know the class counts of train."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy as torch_cross_entropy
+
+from data_pipelines.errors import InputError, unknown_name
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (logits (n, classes), labels (n,)) -> losses (n,)
+NAMES = ("cross_entropy", "focal", "ldam", "logit_adjustment", "balanced_softmax")
+PRIOR_AWARE = ("logit_adjustment", "balanced_softmax")
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(logits)[label] of each sample, shape (n,)."""
+    return torch_cross_entropy(logits, labels, reduction="none")
+
+
+def focal(gamma: float = 2.0) -> Loss:
+    """(1 - p)^gamma times cross-entropy, p the probability of the label.
+
+    Source: Lin et al. (2017), Focal Loss for Dense Object Detection.
+    """
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        plain = cross_entropy(logits, labels)
+        return (1.0 - torch.exp(-plain)).clamp(min=0.0) ** gamma * plain
+
+    return loss
+
+
+def ldam(counts: Tensor, max_margin: float = 0.5, scale: float = 1.0) -> Loss:
+    """Cross-entropy after a margin that grows as n^(-1/4) is taken off the label's logit.
+
+    Args:
+        counts: samples of each class in train, shape (classes,).
+        max_margin: margin of the rarest class.
+        scale: factor on the logits; 30 with a normalised last layer, as in the paper, 1 otherwise.
+
+    Source: Cao et al. (2019), Learning Imbalanced Datasets with Label-Distribution-Aware Margin
+    Loss.
+    """
+    margins = counts.double() ** -0.25
+    margins = margins * (max_margin / margins.max())
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        taken = torch.zeros_like(logits).scatter(
+            1, labels[:, None], margins.to(logits)[labels][:, None]
+        )
+        return cross_entropy(scale * (logits - taken), labels)
+
+    return loss
+
+
+def logit_adjustment(counts: Tensor, tau: float = 1.0) -> Loss:
+    """Cross-entropy of logits + tau log(prior): the scorer learned is balanced.
+
+    Source: Menon et al. (2021), Long-tail Learning via Logit Adjustment, eq. 10.
+    """
+    shift = tau * torch.log(counts.double() / counts.sum())
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits + shift.to(logits), labels)
+
+    return loss
+
+
+def balanced_softmax(counts: Tensor) -> Loss:
+    """-log (n_y e^z_y / sum_k n_k e^z_k); the same as `logit_adjustment` with tau = 1.
+
+    Source: Ren et al. (2020), Balanced Meta-Softmax for Long-Tailed Visual Recognition, eq. 3.
+    """
+    return logit_adjustment(counts, 1.0)
+
+
+def make_loss(name: str, counts: Tensor) -> Loss:
+    """The loss of that name.
+
+    Args:
+        name: one of NAMES.
+        counts: samples of each class in train, shape (classes,).
+
+    Raises:
+        InputError: an unknown name, or a class without samples for a loss that needs them.
+    """
+    if name not in NAMES:
+        raise unknown_name("loss", name, NAMES)
+    if name in (*PRIOR_AWARE, "ldam") and (counts == 0).any():
+        raise InputError(
+            f"`loss: {name}` needs samples of every class in train, got counts {counts.tolist()}. "
+            "Use `cross_entropy`, or add samples."
+        )
+    made: dict[str, Callable[[], Loss]] = {
+        "cross_entropy": lambda: cross_entropy,
+        "focal": focal,
+        "ldam": lambda: ldam(counts),
+        "logit_adjustment": lambda: logit_adjustment(counts),
+        "balanced_softmax": lambda: balanced_softmax(counts),
+    }
+    return made[name]()

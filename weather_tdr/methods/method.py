@@ -1,0 +1,160 @@
+"""A method: a weighting, a loss, a sampling and a use of the target set, put together.
+
+Each is a small YAML file, `configs/methods/NAME.yaml` or one of the user's own.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import yaml
+
+from data_pipelines.errors import InputError, unknown_name
+from weather_tdr import configs_folder
+from weather_tdr.methods.losses import NAMES as LOSSES
+from weather_tdr.methods.losses import PRIOR_AWARE
+from weather_tdr.methods.tdr import TdrSettings
+
+Weighting = Literal[
+    "uniform",
+    "inverse_frequency",
+    "class_balanced",
+    "tdr",
+    "learning_to_reweight",
+    "meta_weight_net",
+]
+STEERED = ("tdr", "learning_to_reweight", "meta_weight_net")
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method does.
+
+    Attributes:
+        name: of the file.
+        weighting: of the groups or samples in the loss.
+        loss: per-sample loss.
+        sampling: `natural`: as the samples come; `balanced`: every group the same share.
+        target: `unused`; `merge`: added to train; `steer`: steers the weights, kept out of the
+            training batches; `fine_tune`: ordinary training on train, then on the target set.
+        weights_per: what a weight belongs to: `class`, or `group` (class x stratum).
+        deferred: share of the steps before weights or balanced sampling come in (DRW).
+        fine_tune_share: share of the steps that go to the target set alone.
+        fine_tune_rate: factor on the learning rate there.
+        fine_tune_layers: `all` or `last`.
+        tdr: settings of TDR.
+    """
+
+    name: str
+    weighting: Weighting = "uniform"
+    loss: str = "cross_entropy"
+    sampling: Literal["natural", "balanced"] = "natural"
+    target: Literal["unused", "merge", "steer", "fine_tune"] = "merge"
+    weights_per: Literal["class", "group"] = "class"
+    deferred: float = 0.0
+    fine_tune_share: float = 0.2
+    fine_tune_rate: float = 0.2
+    fine_tune_layers: Literal["all", "last"] = "all"
+    tdr: TdrSettings = field(default_factory=TdrSettings)
+
+    def __post_init__(self) -> None:
+        """Refuses what contradicts itself.
+
+        Raises:
+            InputError: with the reason.
+        """
+        if self.loss not in LOSSES:
+            raise unknown_name(f"{self.name}: loss", self.loss, LOSSES)
+        for key in ("deferred", "fine_tune_share"):
+            if not 0 <= getattr(self, key) < 1:
+                raise InputError(
+                    f"{self.name}: `{key}` must be at least 0 and below 1, "
+                    f"got {getattr(self, key)}."
+                )
+        steered = self.weighting in STEERED
+        prior = self.loss in PRIOR_AWARE
+        reasons = {
+            "the target set steers nothing unless `target: steer`": steered
+            and self.target != "steer",
+            f"`target: steer` needs a weighting that it steers ({', '.join(STEERED)})": not steered
+            and self.target == "steer",
+            "balanced sampling and balancing weights correct twice for the same imbalance": (
+                self.sampling == "balanced"
+                and self.weighting in ("inverse_frequency", "class_balanced")
+            ),
+            f"`loss: {self.loss}` and balanced sampling or weights correct twice for the same "
+            "imbalance": prior and (self.sampling == "balanced" or self.weighting != "uniform"),
+            "balanced sampling fixes the shares that TDR is to move": self.sampling == "balanced"
+            and self.weighting == "tdr"
+            and self.tdr.realise != "loss",
+            "there is nothing to defer with uniform weights and natural sampling": (
+                self.deferred > 0 and self.weighting == "uniform" and self.sampling == "natural"
+            ),
+            "a steered weighting starts with `tdr.start`, not with `deferred`": steered
+            and self.deferred > 0,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise InputError(f"method `{self.name}` contradicts itself: {reason}.")
+
+    @property
+    def data(self) -> str:
+        """What data the method sees, for tables."""
+        return {
+            "unused": "train",
+            "merge": "train + target",
+            "steer": "train, target steers",
+            "fine_tune": "train, then target",
+        }[self.target]
+
+
+def names() -> list[str]:
+    """Names of the methods that come with the package."""
+    return sorted(p.stem for p in (configs_folder() / "methods").glob("*.yaml"))
+
+
+def load_method(name: str) -> Method:
+    """The method of that name, or of a YAML file of that path.
+
+    Raises:
+        InputError: there is none, or a key or value is wrong.
+    """
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(name).expanduser() if own else configs_folder() / "methods" / f"{name}.yaml"
+    if not path.is_file():
+        if own:
+            raise InputError(f"method `{name}`: no such file. Check the path.")
+        raise unknown_name("method", name, names(), " Or give the path of a YAML file.")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold keys and values, got {type(values).__name__}.")
+    if "tdr" in values:
+        values["tdr"] = _make(TdrSettings, values["tdr"], f"{path.stem}.tdr")
+    method: Method = _make(Method, {"name": path.stem, **values}, path.stem)
+    return method
+
+
+def _make(kind: type, values: Any, where: str) -> Any:
+    """A settings dataclass from YAML values, with names and choices checked."""
+    if not isinstance(values, dict):
+        raise InputError(f"`{where}` must hold keys and values, got {values!r}.")
+    hints = get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind)]
+    for key, value in values.items():
+        if key not in known:
+            raise unknown_name(f"method `{where}`: key", str(key), known)
+        choices = get_args(hints[key])
+        if choices and value not in choices:
+            raise unknown_name(f"method `{where}`: `{key}`", str(value), choices)
+        wanted = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}.get(hints[key])
+        if wanted and (
+            not isinstance(value, wanted) or (isinstance(value, bool) != (bool in wanted))
+        ):
+            raise InputError(
+                f"method `{where}`: `{key}` must be of type {hints[key].__name__}, got {value!r}."
+            )
+    return kind(**values)

@@ -1,0 +1,166 @@
+"""A weight a sample, steered by the target set: learning to reweight, and Meta-Weight-Net.
+
+Both need <grad l_i(p), v> of every sample of the batch, v the target gradient at the lookahead:
+one forward-mode pass, in place of the second-order graph of their reference implementations.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from data_pipelines.errors import InputError
+from weather_tdr.data import Batch
+from weather_tdr.methods.hypergradient import sample_slopes, target_gradient
+from weather_tdr.methods.lookahead import look_ahead, trainable
+from weather_tdr.methods.losses import Loss, cross_entropy
+
+
+def _check(value: Tensor) -> float:
+    if not torch.isfinite(value):
+        raise InputError(
+            f"the target loss must be finite, got {float(value)}. Lower `train.learning_rate`, "
+            "or look for missing values in the target set."
+        )
+    return float(value)
+
+
+def _group_means(weights: Tensor, batch: Batch, names: tuple[str, ...]) -> dict[str, float]:
+    return {f"weight_{n}": float(weights[batch.groups == k].mean()) for k, n in enumerate(names)}
+
+
+@dataclass
+class LearningToReweight:
+    """Weights w_i = max(0, <grad l_i(p), v>), divided by their sum; v = grad T(p).
+
+    The paper's derivative at weights of zero, where the lookahead is p itself; where every weight
+    vanishes, the batch gives no step.
+
+    Attributes:
+        loss: per-sample loss.
+
+    Source: Ren et al. (2018), Learning to Reweight Examples for Robust Deep Learning, algorithm 1.
+    """
+
+    loss: Loss = cross_entropy
+    target_loss: float = float("nan")
+    last: tuple[Tensor, Batch] | None = None
+
+    def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
+        """Leaves the inner gradient in ``.grad`` and returns the inner loss."""
+        random = torch.get_rng_state()
+        losses = self.loss(model(batch.patches), batch.labels)
+        here = {k: p.detach().clone() for k, p in trainable(model).items()}
+        v, value = target_gradient(model, here, target, self.loss, 0.0, None)
+        self.target_loss = _check(value)
+        slopes = sample_slopes(model, batch, self.loss, v, random).clamp(min=0.0)
+        total = slopes.sum()
+        weights = slopes / total if total > 0 else slopes
+        self.last = weights * len(batch), batch
+        inner = (weights * losses).sum()
+        inner.backward()  # type: ignore[no-untyped-call]
+        return inner.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs."""
+        return {"target_loss": torch.tensor(self.target_loss)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Puts back what `state` gave."""
+        self.target_loss = float(state["target_loss"])
+
+    def row(self, names: tuple[str, ...]) -> dict[str, float]:
+        """Columns of the history; a group's weight is the mean over its samples in the batch."""
+        row = {} if self.last is None else _group_means(*self.last, names)
+        return row | {"target_loss": self.target_loss}
+
+
+@dataclass
+class MetaWeightNet:
+    """Weights V(l_i; Theta) of a small network of the loss, trained on the target loss.
+
+        inner loss  L(p, Theta) = (1/b) sum_i V(l_i; Theta) l_i(p)
+        dT/dTheta = sum_i (dT/dV_i) dV_i/dTheta,   dT/dV_i = -(eta/b) <grad l_i(p), v>
+
+    V is one hidden layer of 100 rectified units and a sigmoid; the loss that goes into it is
+    cut off from the graph, as in the authors' code. Theta moves with Adam, then weighs the batch.
+
+    Attributes:
+        learning_rate: eta of the lookahead.
+        loss: per-sample loss.
+        every: steps between two moves of Theta.
+        net_rate: learning rate of Theta.
+
+    Source: Shu et al. (2019), Meta-Weight-Net: Learning an Explicit Mapping For Sample Weighting.
+    """
+
+    learning_rate: float
+    loss: Loss = cross_entropy
+    l2: float = 0.0
+    every: int = 1
+    net_rate: float = 1e-3
+    steps: int = 0
+    target_loss: float = float("nan")
+    net: nn.Module = field(default_factory=lambda: _weight_net())
+    last: tuple[Tensor, Batch] | None = None
+
+    def __post_init__(self) -> None:
+        """Makes the optimiser of Theta."""
+        self.optimizer = torch.optim.Adam(
+            self.net.parameters(), lr=self.net_rate, weight_decay=1e-4
+        )
+
+    def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
+        """Moves Theta, leaves the inner gradient in ``.grad`` and returns the inner loss."""
+        self.net.to(batch.patches)
+        params = trainable(model)
+        random = torch.get_rng_state()
+        losses = self.loss(model(batch.patches), batch.labels)
+        column = losses.detach()[:, None]
+        if self.steps % self.every == 0:
+            weights = self.net(column)[:, 0]
+            inner = (weights.detach() * losses).mean()
+            grads = torch.autograd.grad(inner, list(params.values()), retain_graph=True)
+            named = dict(zip(params, grads, strict=True))
+            ahead, _ = look_ahead(params, named, self.learning_rate, self.l2)
+            v, outer = target_gradient(model, ahead, target, self.loss, 0.0, None)
+            self.target_loss = _check(outer)
+            slopes = sample_slopes(model, batch, self.loss, v, random)
+            self.optimizer.zero_grad()
+            weights.backward(-self.learning_rate / len(batch) * slopes)
+            self.optimizer.step()
+        self.steps += 1
+        with torch.no_grad():
+            weights = self.net(column)[:, 0]
+        self.last = weights, batch
+        value: Tensor = (weights * losses).mean()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs."""
+        state = {f"net.{k}": t for k, t in self.net.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            state |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
+        return state | {"steps": torch.tensor(self.steps)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Puts back what `state` gave."""
+        net = {k.removeprefix("net."): t for k, t in state.items() if k.startswith("net.")}
+        self.net.load_state_dict(net)
+        full = self.optimizer.state_dict()
+        for key, value in state.items():
+            if key.startswith("adam."):
+                _, index, name = key.split(".", 2)
+                full["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(full)
+        self.steps = int(state["steps"])
+
+    def row(self, names: tuple[str, ...]) -> dict[str, float]:
+        """Columns of the history; a group's weight is the mean over its samples in the batch."""
+        row = {} if self.last is None else _group_means(*self.last, names)
+        return row | {"target_loss": self.target_loss}
+
+
+def _weight_net() -> nn.Module:
+    return nn.Sequential(nn.Linear(1, 100), nn.ReLU(), nn.Linear(100, 1), nn.Sigmoid())

@@ -1,0 +1,246 @@
+"""What a method means for one training: what is drawn, and what each step does with it."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from data_pipelines.errors import InputError
+from data_pipelines.schema import GROUPS, LABELS
+from weather_tdr.data import Batch
+from weather_tdr.methods.losses import cross_entropy, make_loss
+from weather_tdr.methods.method import STEERED, Method
+from weather_tdr.methods.per_sample import LearningToReweight, MetaWeightNet
+from weather_tdr.methods.static import Static, class_balanced, inverse_frequency, uniform
+from weather_tdr.methods.tdr import Tdr
+from weather_tdr.sampling import Batches, Shuffled
+
+WEIGHTS = {
+    "uniform": uniform,
+    "inverse_frequency": inverse_frequency,
+    "class_balanced": class_balanced,
+}
+
+
+class Stepper(Protocol):
+    """What every weighting offers."""
+
+    def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
+        """Leaves the gradient in ``.grad``; returns the inner loss."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Puts back what `state` gave."""
+
+    def row(self, names: tuple[str, ...]) -> dict[str, float]:
+        """Columns of the history."""
+
+
+@dataclass
+class Plan:
+    """One training of a method.
+
+    Attributes:
+        method: the method.
+        model: the network.
+        optimizer: SGD on all of its parameters.
+        names: of the groups.
+        stepper: the weighting.
+        batches: draws from train, or from train and target where the method merges them.
+        joined: draws from train and target, for the end of TDR.
+        targets: draws from the target set.
+        offset: position of the first target sample in train + target.
+        target_batch: samples of the target set a step.
+        steps: of the whole training.
+        tuned_from: first step of fine-tuning on the target set.
+    """
+
+    method: Method
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    names: tuple[str, ...]
+    stepper: Stepper
+    batches: Batches
+    joined: Batches
+    targets: Shuffled
+    offset: int
+    target_batch: int
+    steps: int
+    tuned_from: int
+    tuner: Static = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Makes the step of fine-tuning."""
+        self.tuner = Static(torch.ones(len(self.names)), cross_entropy)
+        self.frozen: list[nn.Parameter] = []
+
+    def draw(self, step: int) -> tuple[Tensor, Tensor]:
+        """Positions in train + target: of the batch, and of the target batch."""
+        target = self.targets.draw(self.target_batch) + self.offset
+        if step >= self.tuned_from:
+            return target, target
+        batches, shares = self.batches, None
+        if isinstance(self.stepper, Tdr):
+            shares = self.stepper.shares()
+            if step >= self.steps * (1.0 - self.method.tdr.finish):
+                batches = self.joined
+        if self.method.sampling == "balanced" and step >= self.method.deferred * self.steps:
+            shares = torch.full((len(self.names),), 1.0 / len(self.names))
+        return batches.draw(shares), target
+
+    def step(self, step: int, rate: float, batch: Batch, target: Batch) -> Tensor:
+        """One step: learning rate, gradient in ``.grad``; returns the inner loss."""
+        tuning = step >= self.tuned_from
+        if tuning:
+            rate *= self.method.fine_tune_rate
+            if self.method.fine_tune_layers == "last" and not self.frozen:
+                self._freeze()
+            for module in self.model.modules():  # a few target samples must not move BatchNorm
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if isinstance(self.stepper, Tdr | MetaWeightNet):
+            self.stepper.learning_rate = rate
+        return (self.tuner if tuning else self.stepper).step(self.model, batch, target)
+
+    def _freeze(self) -> None:
+        layers = [m for m in self.model.modules() if list(m.parameters(recurse=False))]
+        for layer in layers[:-1]:
+            for p in layer.parameters(recurse=False):
+                if p.requires_grad:
+                    p.requires_grad_(False)
+                    self.frozen.append(p)
+
+    def finish(self) -> None:
+        """Frees the layers that fine-tuning froze."""
+        for p in self.frozen:
+            p.requires_grad_(True)
+        self.frozen = []
+
+    def row(self, step: int) -> dict[str, float]:
+        """Columns of the history."""
+        return (self.tuner if step >= self.tuned_from else self.stepper).row(self.names)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs beside model, optimiser and generator."""
+        state = {f"stepper.{k}": t for k, t in self.stepper.state().items()}
+        for name in ("batches", "joined"):
+            state |= {f"{name}.{k}": t for k, t in getattr(self, name).state().items()}
+        return state | {"targets.rest": self.targets.rest}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Puts back what `state` gave."""
+        for name in ("stepper", "batches", "joined"):
+            own = {k.split(".", 1)[1]: t for k, t in state.items() if k.startswith(name + ".")}
+            getattr(self, name).restore(own)
+        self.targets.rest = state["targets.rest"]
+
+
+def make_plan(
+    method: Method,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Batch,
+    target: Batch,
+    generator: torch.Generator,
+    *,
+    steps: int,
+    batch: int,
+    target_batch: int = 0,
+    names: tuple[str, ...] = (),
+) -> Plan:
+    """Puts a method together for one network and data set.
+
+    Args:
+        method: the method.
+        model: the network.
+        optimizer: of its parameters.
+        train: training samples.
+        target: the target set.
+        generator: of all draws.
+        steps: of the whole training.
+        batch: samples a step.
+        target_batch: samples of the target set a step; 0 is all of it.
+        names: of the groups; by default those of the patch store, or numbers.
+
+    Raises:
+        InputError: the target set lacks a group or shares samples with train.
+    """
+    per_class = method.weights_per == "class"
+    of_train, of_target = (b.labels if per_class else b.groups for b in (train, target))
+    number = int(max(of_train.max(), of_target.max())) + 1
+    if len(names) != number:
+        usual = LABELS if per_class else GROUPS
+        names = usual if len(usual) == number else tuple(f"group_{k}" for k in range(number))
+    if method.weighting in STEERED:
+        check_target(train, target, of_train, of_target, names)
+    merged = torch.cat([of_train, of_target])
+    drawn = merged if method.target == "merge" else of_train
+    counts = torch.bincount(drawn, minlength=number)
+    labels = torch.cat([train.labels, target.labels]) if method.target == "merge" else train.labels
+    classes = torch.bincount(
+        labels, minlength=int(max(train.labels.max(), target.labels.max())) + 1
+    )
+    loss = make_loss(method.loss, classes)
+    rate, decay = (float(optimizer.param_groups[0][k]) for k in ("lr", "weight_decay"))
+    stepper: Stepper
+    if method.weighting == "tdr":
+        stepper = Tdr(number, rate, method.tdr, loss, decay, steps, optimizer)
+    elif method.weighting == "learning_to_reweight":
+        stepper = LearningToReweight(loss)
+    elif method.weighting == "meta_weight_net":
+        stepper = MetaWeightNet(rate, loss, decay)
+    else:
+        start = round(method.deferred * steps)
+        stepper = Static(WEIGHTS[method.weighting](counts), loss, start)
+    tuning = method.target == "fine_tune"
+    return Plan(
+        method=method,
+        model=model,
+        optimizer=optimizer,
+        names=names,
+        stepper=stepper,
+        batches=Batches(drawn, number, batch, generator),
+        joined=Batches(merged, number, batch, generator),
+        targets=Shuffled(len(target), generator),
+        offset=len(train),
+        target_batch=min(target_batch or len(target), len(target)),
+        steps=steps,
+        tuned_from=round(steps * (1 - method.fine_tune_share)) if tuning else steps,
+    )
+
+
+def check_target(
+    train: Batch, target: Batch, of_train: Tensor, of_target: Tensor, names: tuple[str, ...]
+) -> None:
+    """Refuses a target set that cannot steer.
+
+    Raises:
+        InputError: one group only, a group that the target set or train lacks, or a sample that
+            lies in both.
+    """
+    if len(names) < 2:
+        raise InputError(
+            f"steering needs at least two groups, got one (`{names[0]}`). "
+            "Use `uniform`, or label more groups."
+        )
+    for what, groups in (("the target set", of_target), ("train", of_train)):
+        absent = [n for k, n in enumerate(names) if not (groups == k).any()]
+        if absent:
+            raise InputError(
+                f"{what} must hold every group, got none of {', '.join(absent)}. "
+                "Raise `splits.target_per_group`, or use a longer period."
+            )
+    sums = train.patches.flatten(1).sum(1, dtype=torch.float64)
+    for j, patch in enumerate(target.patches):
+        near = torch.nonzero(sums == patch.flatten().sum(dtype=torch.float64)).flatten()
+        for i in near.tolist():
+            if torch.equal(train.patches[i], patch):
+                raise InputError(
+                    f"the target set must share no sample with train, got sample {j} of it that "
+                    f"is sample {i} of train. Take it out of one of them."
+                )

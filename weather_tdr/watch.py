@@ -1,0 +1,93 @@
+"""Watches a training for the ways in which steering fails, and says so once each."""
+
+import logging
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+VANISHED = 1e-3  # share of an equal weight
+PATIENCE = 5  # logged rows, or validations, in a row
+
+
+class Watch:
+    """Counts what is drawn, and warns of vanished weights, dead hypergradients, overfitting.
+
+    Args:
+        names: of the groups.
+        every: steps between two logged rows.
+    """
+
+    def __init__(self, names: tuple[str, ...], every: int) -> None:
+        self.names, self.every = names, every
+        self.drawn = torch.zeros(len(names), dtype=torch.int64)
+        self.zero_rows = 0
+        self.scores: list[tuple[float, float]] = []  # target loss, validation score
+        self.said: list[str] = []
+
+    def count(self, groups: Tensor) -> None:
+        """Counts the groups of a batch."""
+        self.drawn += torch.bincount(groups.cpu(), minlength=len(self.names))
+
+    def shares(self) -> dict[str, float]:
+        """Share of each group among the samples drawn since the last call."""
+        total = max(int(self.drawn.sum()), 1)
+        shares = {f"share_{n}": int(c) / total for n, c in zip(self.names, self.drawn, strict=True)}
+        self.drawn.zero_()
+        return shares
+
+    def look(self, row: dict[str, float]) -> None:
+        """Looks at a row of the history."""
+        for name in self.names:
+            weight = row.get(f"weight_{name}", 1.0)
+            if "target_loss" in row and weight < VANISHED / len(self.names):
+                self._say(
+                    f"vanished {name}",
+                    f"the weight of group `{name}` has vanished ({weight:.1e} at step "
+                    f"{row['step']}): it hardly trains any more. Set `tdr.floor` or `tdr.pull`.",
+                )
+        slopes = [row.get(f"hypergradient_{n}") for n in self.names]
+        if all(s is not None for s in slopes):
+            self.zero_rows = self.zero_rows + 1 if min(abs(s or 0.0) for s in slopes) == 0 else 0
+            if self.zero_rows >= PATIENCE:
+                dead = [n for n, s in zip(self.names, slopes, strict=True) if not s]
+                self._say(
+                    "zero",
+                    f"the hypergradient of {', '.join(dead)} has been zero in {PATIENCE} logged "
+                    "steps in a row: batches rarely hold such a sample. Raise `train.batch`, or "
+                    "set `tdr.realise: shares`.",
+                )
+        if "validation_score" in row and "target_loss" in row:
+            self.scores.append((row["target_loss"], row["validation_score"]))
+            last = self.scores[-PATIENCE:]
+            falls = all(a[0] > b[0] for a, b in pairwise(last))
+            worse = all(a[1] > b[1] for a, b in pairwise(last))
+            if len(last) == PATIENCE and falls and worse:
+                self._say(
+                    "overfit",
+                    "the target loss has fallen and the validation score worsened for "
+                    f"{PATIENCE} validations: the weights overfit the target set. Enlarge "
+                    "`splits.target_per_group`, or lower `tdr.alpha`.",
+                )
+
+    def _say(self, key: str, text: str) -> None:
+        if key not in self.said:
+            self.said.append(key)
+            log.warning("warning: %s", text)
+
+    def state(self) -> dict[str, Any]:
+        """JSON values for a checkpoint."""
+        return {
+            "drawn": self.drawn.tolist(),
+            "zero_rows": self.zero_rows,
+            "scores": self.scores,
+            "said": self.said,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts back what `state` gave."""
+        self.drawn = torch.tensor(state["drawn"])
+        self.zero_rows, self.said = state["zero_rows"], state["said"]
+        self.scores = [(a, b) for a, b in state["scores"]]
