@@ -1,11 +1,13 @@
 """The whole preprocessing line, one call a stage, and the settings of each stage."""
 
+import json
 import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -13,7 +15,13 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import lag_hours, open_fields
 from data_pipelines.incidents import read_catalogue, select_incidents
 from data_pipelines.labels import label_from_catalogue
-from data_pipelines.patches import count_groups, cut_patches, list_samples, sample_coordinates
+from data_pipelines.patches import (
+    count_groups,
+    cut_patches,
+    list_samples,
+    overlapping,
+    sample_coordinates,
+)
 from data_pipelines.schema import GROUPS, SPLITS, IntArray, MatchTime, PatchGrid, duration_hours
 from data_pipelines.splits import choose_target, separate_storms, split_times
 from data_pipelines.statistics import training_statistics
@@ -37,6 +45,17 @@ class Fields:
     variables: list[str] = field(default_factory=lambda: ["msl"])
     lags: list[str] = field(default_factory=lambda: ["0h"])
     hemisphere_sign: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Checks the names.
+
+        Raises:
+            InputError: no variable, or one twice.
+        """
+        if not self.variables or len(set(self.variables)) < len(self.variables):
+            raise InputError(
+                f"`fields.variables` must name each variable once, got {self.variables}."
+            )
 
 
 @dataclass
@@ -128,13 +147,7 @@ def build_store(
     )
     catalogue = read_catalogue(incidents.catalogue)
     attributes: dict[str, Any] = {
-        "settings": {
-            "fields": {k: v for k, v in asdict(fields).items() if k != "paths"},
-            "incidents": {k: v for k, v in asdict(incidents).items() if k != "catalogue"},
-            "patches": asdict(patches),
-            "splits": asdict(splits),
-            "seed": seed,
-        },
+        "settings": store_settings(fields, incidents, patches, splits, seed),
         "fingerprints": fingerprint([*fields.paths, incidents.catalogue]),
     }
     if same_build(path, attributes):
@@ -142,42 +155,71 @@ def build_store(
         return Path(path)
     times = pd.DatetimeIndex(array.indexes["time"])
     split = time_split(times, splits, fields.lags)
-    samples, dropped = plan_samples(
-        times, split, catalogue, grid, incidents, patches, splits.target_per_group, seed
+    selected = select_incidents(catalogue, incidents.where)
+    labels = label_from_catalogue(catalogue, selected, times, grid, incidents.match_time)
+    samples, dropped = list_samples(
+        labels.table,
+        separate_storms(labels.table, split),
+        times,
+        split,
+        grid,
+        background_share=patches.background_share,
+        seed=seed,
     )
-    attributes |= {
-        "title": "Patches labelled incident or normal",
-        "grid": {
-            "size": grid.size,
-            "stride": grid.stride,
-            "dlat": grid.dlat,
-            "dlon": grid.dlon,
-            "is_global": grid.is_global,
-            "rows": grid.rows,
-            "columns": grid.columns,
-        },
-        "counts": count_groups(samples),
-        "dropped": dropped,
-    }
+    dropped |= labels.unused
+
+    def finish(finite: npt.NDArray[np.bool_]) -> tuple[IntArray, dict[str, Any]]:
+        codes, left_out = assign_splits(samples, finite, grid, splits.target_per_group, seed)
+        facts = attributes | {
+            "title": "Patches labelled incident or normal",
+            "grid": {
+                "size": grid.size,
+                "stride": grid.stride,
+                "dlat": grid.dlat,
+                "dlon": grid.dlon,
+                "is_global": grid.is_global,
+                "rows": grid.rows,
+                "columns": grid.columns,
+            },
+            "counts": count_groups(samples.assign(split=codes)),
+            "dropped": dropped | left_out,
+        }
+        return codes, facts
+
+    # Before anything is computed: would it do if no value were missing?
+    _, facts = finish(np.ones(len(samples), dtype=bool))
+    for name, counts in facts["counts"].items():
+        log.info("%-10s %s", name, ", ".join(f"{n} {k}" for k, n in counts.items()))
     coordinates = sample_coordinates(samples, times, grid) | {
         "label": (samples["group"] == GROUPS.index("incident")).to_numpy(dtype=np.int8),
         "group": samples["group"].to_numpy(),
-        "split": samples["split"].to_numpy(),
         "incident_id": samples["incident_id"].to_numpy(),
         "reason": np.array(("background", "catalogue_entry", "selected_entry"))[samples["group"]],
     }
-    for name, counts in attributes["counts"].items():
-        log.info("%-10s %s", name, ", ".join(f"{n} {k}" for k, n in counts.items()))
-    variables = xr.Dataset(coords=array["variable"].coords)
     return write_store(
         path,
         cut_patches(array, samples, grid),
         coordinates,
-        variables,
+        xr.Dataset(coords=array["variable"].coords),
         training_statistics(array, split),
-        attributes,
+        finish,
         progress=progress,
     )
+
+
+def store_settings(
+    fields: Fields, incidents: Incidents, patches: Patches, splits: Splits, seed: int
+) -> dict[str, Any]:
+    """All that decides a store besides the content of its inputs; JSON values."""
+    settings = {
+        "fields": {k: v for k, v in asdict(fields).items() if k != "paths"},
+        "incidents": {k: v for k, v in asdict(incidents).items() if k != "catalogue"},
+        "patches": asdict(patches),
+        "splits": asdict(splits),
+        "seed": seed,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain
 
 
 def time_split(times: pd.DatetimeIndex, splits: Splits, lags: list[str]) -> IntArray:
@@ -196,45 +238,56 @@ def time_split(times: pd.DatetimeIndex, splits: Splits, lags: list[str]) -> IntA
     return split_times(times, periods, gap, splits.fractions)
 
 
-def plan_samples(
-    times: pd.DatetimeIndex,
-    split: IntArray,
-    catalogue: pd.DataFrame,
+def assign_splits(
+    samples: pd.DataFrame,
+    finite: npt.NDArray[np.bool_],
     grid: PatchGrid,
-    incidents: Incidents,
-    patches: Patches,
     target_per_group: int,
     seed: int,
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Every sample of the store with its label, group and split, and counts of what is left out.
+) -> tuple[IntArray, dict[str, int]]:
+    """Split of each sample, with the target set chosen among the training samples.
 
-    Nothing of the fields is read: the plan follows from times, grid and catalogue alone.
+    Dropped are samples with a missing value; and of the training samples those whose storm, or
+    whose grid points, the target set holds.
+
+    Args:
+        samples: as `list_samples` gives them.
+        finite: whether each is free of missing values, shape (n,).
+        grid: where patches lie.
+        target_per_group: samples of each group in the target set.
+        seed: of the choice.
+
+    Returns:
+        Index into ``SPLITS``, shape (n,), and counts of what was dropped, by reason.
+
+    Raises:
+        InputError: a split is left without incidents, or the target set cannot be filled.
     """
-    selected = select_incidents(catalogue, incidents.where)
-    labels = label_from_catalogue(catalogue, selected, times, grid, incidents.match_time)
-    samples, dropped = list_samples(
-        labels.table,
-        separate_storms(labels.table, split),
-        times,
-        split,
-        grid,
-        background_share=patches.background_share,
-        seed=seed,
-    )
-    train = np.flatnonzero(samples["split"] == SPLITS.index("train"))
-    chosen, storms = choose_target(samples.iloc[train], target_per_group, seed=seed)
-    codes = samples["split"].to_numpy().copy()
-    codes[train[chosen]] = SPLITS.index("target")
-    shared = np.array([not storms.isdisjoint(s) for s in samples["storms"]])
-    shared &= codes == SPLITS.index("train")
-    samples["split"] = codes
+    train, target = SPLITS.index("train"), SPLITS.index("target")
+    codes = np.where(finite, samples["split"].to_numpy(), SPLITS.index("dropped"))
+    dropped = {"missing_values": int((~finite).sum())}
+    incident = (samples["group"] == GROUPS.index("incident")).to_numpy()
+    _refuse_empty(codes, incident, dropped["missing_values"])
+    candidates = np.flatnonzero(codes == train)
+    chosen, storms = choose_target(samples.iloc[candidates], target_per_group, seed=seed)
+    codes[candidates[chosen]] = target
+    shared = np.array([not storms.isdisjoint(s) for s in samples["storms"]]) & (codes == train)
+    codes[shared] = SPLITS.index("dropped")
     dropped["storm_in_target_set"] = int(shared.sum())
-    samples = samples[~shared].reset_index(drop=True)
+    near = overlapping(samples, np.flatnonzero(codes == target), grid) & (codes == train)
+    codes[near] = SPLITS.index("dropped")
+    dropped["overlaps_target_set"] = int(near.sum())
+    _refuse_empty(codes, incident, dropped["missing_values"])
+    return codes, dropped
+
+
+def _refuse_empty(codes: IntArray, incident: npt.NDArray[np.bool_], missing: int) -> None:
     for name in ("train", "validation", "test"):
-        part = samples[samples["split"] == SPLITS.index(name)]
-        if not (part["group"] == GROUPS.index("incident")).any():
+        inside = codes == SPLITS.index(name)
+        if not (inside & incident).any():
+            hint = f" {missing} samples have missing values (NaN)." if missing else ""
             raise InputError(
-                f"`splits.{name}` must hold at least one incident, got none among {len(part)} "
-                "samples. Change the periods, or relax `incidents.where`."
+                f"`splits.{name}` must hold at least one incident, got none among "
+                f"{int(inside.sum())} samples.{hint} Change the periods, the region or the "
+                "variables, or relax `incidents.where`."
             )
-    return samples, dropped | labels.unused

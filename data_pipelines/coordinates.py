@@ -20,8 +20,16 @@ AXIS_UNITS = {
 
 def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     """Renames and reorders time, latitude and longitude; checks that they are regular."""
-    renames = {_find(dataset, axis): axis for axis in COORDINATES}
-    dataset = dataset.rename({k: v for k, v in renames.items() if k != v})
+    for axis in COORDINATES:
+        found = _find(dataset, axis)
+        if found != axis:
+            # GRIB files keep the time of the analysis as `time` beside `valid_time`.
+            dataset = dataset.drop_vars(axis, errors="ignore")
+            dims, values, attrs = dataset[found].dims, dataset[found].values, dataset[found].attrs
+            dataset = dataset.drop_vars(found)
+            if dims == (found,):
+                dataset, dims = dataset.rename_dims({found: axis}), (axis,)
+            dataset = dataset.assign_coords({axis: (dims, values, attrs)})
     for axis in COORDINATES:
         if dataset[axis].ndim == 0:
             dataset = dataset.expand_dims(axis)
@@ -34,8 +42,9 @@ def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
             dataset = dataset.swap_dims({dataset[axis].dims[0]: axis})
     if not np.issubdtype(dataset["time"].dtype, np.datetime64):
         raise InputError(
-            f"`time` must decode to dates of the standard calendar, got {dataset['time'].dtype}. "
-            "Give it CF units such as `hours since 1970-01-01`."
+            "`time` must decode to dates of the standard calendar, got "
+            f"{_calendar(dataset['time'])}. Give it CF units such as "
+            "`hours since 1970-01-01`, or convert it (`xarray.Dataset.convert_calendar`)."
         )
     times = dataset.indexes["time"]
     if not times.is_unique:
@@ -45,6 +54,7 @@ def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
         )
     if not times.is_monotonic_increasing:
         dataset = dataset.sortby("time")
+    _check_range(dataset)
     latitude = np.asarray(dataset["latitude"].values, dtype=float)
     if len(latitude) > 1 and latitude[0] < latitude[-1]:
         dataset = dataset.isel(latitude=slice(None, None, -1))
@@ -54,8 +64,24 @@ def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
+def _check_range(dataset: xr.Dataset) -> None:
+    for axis, low, high in (("latitude", -90.0, 90.0), ("longitude", -360.0, 720.0)):
+        values = np.asarray(dataset[axis].values, dtype=float)
+        if not (values.min() >= low - 1e-3 and values.max() <= high + 1e-3):
+            raise InputError(
+                f"`{axis}` must lie within {low:g} to {high:g} degrees, got {values.min():.6g} "
+                f"to {values.max():.6g}. Regrid to a latitude-longitude grid in degrees."
+            )
+
+
 def _find(dataset: xr.Dataset, axis: str) -> str:
     names = [str(n) for n in dataset.variables]
+    for name in names if axis != "time" else ():
+        if name.lower() in COORDINATES[axis] and dataset[name].ndim > 1:
+            raise InputError(
+                f"`{axis}` must be one-dimensional, got `{name}` with dims {dataset[name].dims}. "
+                "Regrid to a regular latitude-longitude grid first."
+            )
     for name in names:
         attributes = dataset[name].attrs
         if attributes.get("standard_name") == axis and dataset[name].ndim <= 1:
@@ -69,6 +95,12 @@ def _find(dataset: xr.Dataset, axis: str) -> str:
     raise unknown_name(
         "coordinate", axis, names, f" Name it `{axis}` or give it that CF standard_name."
     )
+
+
+def _calendar(time: xr.DataArray) -> str:
+    first = time.values.ravel()[0] if time.size else None
+    calendar = getattr(first, "calendar", "")
+    return f"calendar `{calendar}`" if calendar else f"type {time.dtype}"
 
 
 def _canonical_longitude(dataset: xr.Dataset) -> xr.Dataset:

@@ -28,13 +28,17 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"`incidents.catalogue`: no such file: {path}. Check the path.")
     try:
-        table = pd.read_csv(path, dtype={"storm_id": str})
+        table = pd.read_csv(path, dtype={"storm_id": str}, skipinitialspace=True)
     except (ValueError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"`incidents.catalogue`: {path} is no readable CSV: {first}") from error
+    table.columns = table.columns.str.strip()
     for column in REQUIRED:
         if column not in table:
-            raise unknown_name("`incidents.catalogue`: column", column, table.columns)
+            hint = " Separate the columns with commas." if ";" in str(table.columns[0]) else ""
+            raise unknown_name("`incidents.catalogue`: column", column, table.columns, hint)
+    if table.empty:
+        raise InputError(f"`incidents.catalogue` must hold entries, got none in {path}.")
     times = pd.to_datetime(
         table["time"], format="ISO8601", errors="coerce", utc=True
     ).dt.tz_localize(None)
@@ -72,6 +76,11 @@ def select_incidents(
         InputError: an unknown column or limit, or nothing is left.
     """
     chosen = pd.Series(True, index=catalogue.index)
+    if not isinstance(where, Mapping) or not all(isinstance(v, Mapping) for v in where.values()):
+        raise InputError(
+            "`incidents.where` must be columns with limits such as "
+            f"{{deepening_bergeron: {{min: 1.0}}}}, got {where!r}."
+        )
     for column, limits in where.items():
         if column not in catalogue:
             raise unknown_name("`incidents.where`: column", column, catalogue.columns)

@@ -84,6 +84,21 @@ def list_samples(
     return samples.drop(columns="source"), dropped
 
 
+def overlapping(samples: pd.DataFrame, chosen: IntArray, grid: PatchGrid) -> npt.NDArray[np.bool_]:
+    """True for the samples that share a grid point and time with one of the `chosen` ones."""
+    near = np.zeros(len(samples), dtype=bool)
+    step, row, column = (samples[k].to_numpy() for k in ("step", "row", "column"))
+    around = grid.columns if grid.is_global else 0
+    for i in chosen:
+        first, last = np.searchsorted(step, [step[i], step[i] + 1])
+        down = np.abs(row[first:last] - row[i]) * grid.stride
+        east = np.abs(column[first:last] - column[i])
+        if around:
+            east = np.minimum(east, around - east)
+        near[first:last] |= (down < grid.size) & (east * grid.stride < grid.size)
+    return near
+
+
 def cut(
     fields: npt.NDArray[np.float32],
     row: IntArray,

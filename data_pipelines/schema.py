@@ -178,8 +178,18 @@ def check_patches(store: xr.Dataset) -> None:
     for name in ("mean", "std"):
         if name not in store or store[name].dims != ("variable",):
             raise InputError(f"the patch store lacks `{name}` per variable. Build it again.")
-    if not bool(np.isfinite(store["mean"]).all() & (store["std"] > 0).all()):
-        raise InputError(
-            "`mean` and `std` must be finite and positive. A variable is constant or missing "
-            "over the training dates; choose other variables or dates."
-        )
+    check_statistics(list(map(str, store["variable"].values)), store["mean"], store["std"])
+
+
+def check_statistics(variables: list[str], mean: xr.DataArray, std: xr.DataArray) -> None:
+    """Refuses variables that are constant or missing over the training dates.
+
+    Raises:
+        InputError: names the first one.
+    """
+    for name, m, s in zip(variables, mean.values, std.values, strict=True):
+        if not (np.isfinite(m) and s > 1e-6 * abs(m) and s > 0):
+            raise InputError(
+                f"variable `{name}` must vary over the training dates, got mean {m:.6g} and "
+                f"standard deviation {s:.3g}. Choose other variables or dates."
+            )

@@ -1,5 +1,6 @@
 """Splits in time blocks with a gap, storms never cut in two, and the target set."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ def split_times(
         times: times of the fields, ascending.
         periods: split -> intervals ``FIRST/LAST`` (ISO 8601 dates, both included); if all are
             empty, train, validation and test follow each other with the shares `fractions`.
-        gap: steps closer than this to a split of higher priority (test before validation before
+        gap: steps at most this far from a split of higher priority (test before validation before
             train) are dropped.
         fractions: shares of train, validation and test, when `periods` is empty.
 
@@ -41,7 +42,7 @@ def split_times(
             code = SPLITS.index(name)
             for period in periods.get(name, ()):
                 first, last = _interval(name, period)
-                inside = np.asarray((times >= first) & (times < last))
+                inside = np.asarray((times >= first) & (times <= last))
                 if (split[inside] > 0).any():
                     raise InputError(
                         f"`splits.{name}` must not overlap another split, got `{period}`. "
@@ -74,26 +75,33 @@ def split_times(
 def _interval(name: str, period: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     try:
         begin, end = str(period).split("/")
-        first, last = pd.Timestamp(begin.strip()), pd.Timestamp(end.strip())
+        first, last = _moment(begin), _moment(end, last=True)
     except ValueError as error:
         raise InputError(
             f"`splits.{name}` must be intervals such as 2001-01-01/2001-12-31, got `{period}`."
         ) from error
-    if len(end.strip()) <= 10:  # a date without a time means the whole day
-        last = last + pd.Timedelta(days=1)
-    if not first < last:
+    if not first <= last:
         raise InputError(f"`splits.{name}` must begin before it ends, got `{period}`.")
     return first, last
 
 
+def _moment(text: str, *, last: bool = False) -> pd.Timestamp:
+    """A date and time (UTC); of a year, month or day its first or last moment."""
+    text = text.strip()
+    if last and re.fullmatch(r"\d{4}(-\d{2}){0,2}", text):
+        return pd.Period(text).end_time
+    moment = pd.Timestamp(text)
+    return moment if moment.tz is None else moment.tz_convert(None)
+
+
 def _near(times: pd.DatetimeIndex, taken: pd.DatetimeIndex, gap: pd.Timedelta) -> np.ndarray:
-    """True for the times that lie closer than `gap` to one of `taken`."""
+    """True for the times at most `gap` away from one of `taken`."""
     if len(taken) == 0:
         return np.zeros(len(times), dtype=bool)
     after = np.clip(np.searchsorted(taken, times), 0, len(taken) - 1)
     before = np.clip(after - 1, 0, None)
     distance = np.minimum(np.abs(taken[after] - times), np.abs(times - taken[before]))
-    return np.asarray(distance < gap)
+    return np.asarray(distance <= gap)
 
 
 def separate_storms(labels: pd.DataFrame, split: IntArray) -> IntArray:
@@ -153,6 +161,8 @@ def choose_target(
     # Incidents first: their storms may give hard negatives too.
     for group in reversed(range(len(GROUPS))):
         members = np.flatnonzero(samples["group"].to_numpy() == group)
+        if len(members) == 0 and group == GROUPS.index("hard_negative"):
+            continue  # a catalogue of incidents alone
         if group == GROUPS.index("background"):
             chosen = members[_spread(len(members), shift)[:per_group]]
         else:

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from dask.diagnostics.progress import ProgressBar
 
@@ -20,7 +21,9 @@ from data_pipelines.schema import (
     PATCH_DIMS,
     SPLITS,
     STORE_VERSION,
+    IntArray,
     check_patches,
+    check_statistics,
 )
 
 MARKER = "complete"
@@ -35,23 +38,23 @@ def write_store(
     coordinates: Mapping[str, np.ndarray],
     variables: xr.Dataset,
     statistics: tuple[da.Array, da.Array],
-    attributes: Mapping[str, Any],
+    attributes: Callable[[npt.NDArray[np.bool_]], tuple[IntArray, dict[str, Any]]],
     *,
     progress: bool = False,
 ) -> Path:
     """Computes and writes the patch store.
 
-    The store is written beside `path` and renamed when it is whole. Samples with a missing value
-    get split ``dropped`` and are counted under the attribute ``dropped``.
+    The store is written beside `path` and renamed when it is whole.
 
     Args:
         path: folder to make; an older store there is replaced.
         patches: shape (sample, variable, y, x), lazy.
-        coordinates: a value per sample: ``time, latitude, longitude, label, group, split,
-            incident_id, reason``; the last two text.
+        coordinates: a value per sample: ``time, latitude, longitude, label, group, incident_id,
+            reason``; the last two text.
         variables: coordinates along ``variable``.
         statistics: lazy mean and standard deviation, shape (variable,).
-        attributes: what the store says about itself; JSON values.
+        attributes: gives, from whether each sample is free of missing values, the split of each
+            sample and what the store says about itself (JSON values).
         progress: shows a progress bar.
     """
     path = Path(path)
@@ -76,21 +79,18 @@ def write_store(
     with ProgressBar(dt=0.5) if progress else nullcontext():
         store.to_zarr(partial, zarr_format=3, mode="w", consolidated=False)
     written = xr.open_zarr(partial, consolidated=False)
-    bad = ~written["finite"].to_numpy()
-    attributes = dict(attributes)
-    attributes["dropped"] = {**attributes.get("dropped", {}), "missing_values": int(bad.sum())}
-    split = np.where(bad, SPLITS.index("dropped"), coordinates["split"])
-    if bad.all():
+    names = [str(v) for v in variables["variable"].values]
+    try:
+        check_statistics(names, written["mean"], written["std"])
+        split, facts = attributes(written["finite"].to_numpy())
+    except InputError:
         shutil.rmtree(partial)
-        raise InputError(
-            "at least one patch must be free of missing values (NaN), got none. "
-            "Fill them, or choose a region or variables without."
-        )
+        raise
     table = _table({**coordinates, "split": split})
     # Text along `variable` lies in the attributes: Zarr v3 has no stable type for it yet.
     described = {k: [str(v) for v in variables[k].values] for k in ("variable", *VARIABLE_COORDS)}
     table.attrs = {
-        **attributes, "variables": described, "store_version": STORE_VERSION, MARKER: True
+        **facts, "variables": described, "store_version": STORE_VERSION, MARKER: True
     }  # fmt: skip
     encoding = {name: {"chunks": (len(split),)} for name in table.data_vars if len(split)}
     table.to_zarr(partial, mode="a", consolidated=False, encoding=encoding)
@@ -156,9 +156,13 @@ def open_store(path: str | Path) -> xr.Dataset:
 
 
 def fingerprint(paths: Sequence[str | Path]) -> dict[str, str]:
-    """SHA-256 over size and content of each file (of a Zarr store: over names and sizes)."""
+    """SHA-256 of each input, by its position and name.
+
+    Of a file: over its content, beyond 64 MiB over its size, time of change, beginning and end;
+    of a Zarr store: over names and sizes.
+    """
     prints = {}
-    for path in map(Path, paths):
+    for number, path in enumerate(Path(p).expanduser() for p in paths):
         digest = hashlib.sha256()
         if path.is_dir():
             for file in sorted(p for p in path.rglob("*") if p.is_file()):
@@ -166,10 +170,16 @@ def fingerprint(paths: Sequence[str | Path]) -> dict[str, str]:
                 if file.suffix == ".json":
                     digest.update(file.read_bytes())
         else:
+            facts = path.stat()
             with path.open("rb") as handle:
-                while block := handle.read(2**22):
-                    digest.update(block)
-        prints[path.name] = digest.hexdigest()
+                if facts.st_size <= 2**26:
+                    digest.update(handle.read())
+                else:
+                    digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+                    digest.update(handle.read(2**20))
+                    handle.seek(-(2**20), 2)
+                    digest.update(handle.read())
+        prints[f"{number} {path.name}"] = digest.hexdigest()
     return prints
 
 
@@ -179,9 +189,14 @@ def same_build(path: str | Path, attributes: Mapping[str, Any]) -> bool:
         store = xr.open_zarr(Path(path), consolidated=False, chunks={})
     except (ValueError, OSError, KeyError):
         return False
-    wanted = json.loads(json.dumps({k: attributes[k] for k in ("settings", "fingerprints")}))
     return bool(
         store.attrs.get(MARKER)
         and store.attrs.get("store_version") == STORE_VERSION
-        and {k: store.attrs.get(k) for k in wanted} == wanted
+        and store_identity(store.attrs) == store_identity(attributes)
     )
+
+
+def store_identity(attributes: Mapping[str, Any]) -> str:
+    """A short hash of the inputs and settings that a store comes from."""
+    facts = json.dumps({k: attributes.get(k) for k in ("settings", "fingerprints")}, sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]

@@ -76,8 +76,26 @@ class Synthetic:
                 f"`synthetic.days` and `synthetic.spacing` must not be negative, got "
                 f"{self.days} and {self.spacing}."
             )
+        for name in ("latitudes", "longitudes"):
+            if len(getattr(self, name)) != 2:
+                raise InputError(
+                    f"`synthetic.{name}` must be two limits, got {getattr(self, name)}."
+                )
+        for name in ("explosive_per_day", "ordinary_per_day"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"`synthetic.{name}` must be positive, got {getattr(self, name)}.")
+        try:
+            pd.Timestamp(self.start)
+        except ValueError as error:
+            raise InputError(f"`synthetic.start` must be a date, got `{self.start}`.") from error
         south, north = self.latitudes
         west, east = self.longitudes
+        for span in (north - south, east - west):
+            if abs(span / self.spacing - round(span / self.spacing)) > 1e-6:
+                raise InputError(
+                    f"`synthetic.spacing` must divide the ranges of latitude and longitude, got "
+                    f"{self.spacing} for {span:g} degrees."
+                )
         if not (-90 <= south < north <= 90) or not (west < east <= west + 360):
             raise InputError(
                 "`synthetic.latitudes` must rise within -90 to 90 and `synthetic.longitudes` rise "

@@ -80,7 +80,8 @@ def test_natural_prevalence_and_disjoint_splits(store, fields):
     table["split"] = [SPLITS[s] for s in table["split"]]
     per_step = table[table["split"] == "test"].groupby("time").size()
     assert (per_step == grid.rows * grid.columns).all()  # every position, every test time
-    storms = {s: set(g) - {""} for s, g in table.groupby("split")["incident_id"]}
+    kept = table[table["split"] != "dropped"]
+    storms = {s: set(g) - {""} for s, g in kept.groupby("split")["incident_id"]}
     names = list(storms)
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
@@ -89,7 +90,7 @@ def test_natural_prevalence_and_disjoint_splits(store, fields):
     assert list(counts) == [6, 6, 6]
     train = table[table["split"] == "train"]
     share = (train["group"] == 0).sum() / (train["time"].nunique() * grid.rows * grid.columns)
-    assert 0.15 < share < 0.22
+    assert 0.12 < share < 0.22  # less what overlaps the target set
 
 
 def test_statistics_come_from_training_dates_only(store, fields):

@@ -147,7 +147,15 @@ def test_evaluate_again_gives_the_same_scores(tiny_run, tmp_path, capsys):
         (["--splits.target_per_group", "900"], "`splits.target_per_group`"),
         (["--train.steps", "many"], "train.steps"),
         (["--incidents.where", "{deepening: {min: 1}}"], "Did you mean `deepening_bergeron`"),
-        (["--patches.stride", "3"], "`patches.size` - `patches.stride` must be even"),
+        (["--patches.stride", "3"], "`patches.stride` must be a power of two"),
+        (["--patches.size", "9"], "`patches.size` - `patches.stride` must be even"),
+        (["--train", "null"], "`train` must be overridden key by key"),
+        (["--fields.variables", "[]"], "`fields.variables` must name each variable once"),
+        (["--incidents.where", "{deepening_bergeron: 1}"], "incidents.where"),
+        (["--splits.gap", "soon"], "`splits.gap` must be a duration"),
+        (["--synthetic.days", "3", "--synthetic.spacing", "7"], "`synthetic.spacing` must divide"),
+        (["--train.methods=[tdrr]"], "Did you mean `tdr"),
+        (["--name", ".."], "`name` must be the name of a folder"),
     ],
 )
 def test_wrong_input_gets_one_line_and_exit_code_2(capsys, config_file, overrides, words):

@@ -1,4 +1,4 @@
-"""Every fast path against double backpropagation in float64, and against a closed form."""
+"""Every way against double backpropagation in float64, and against closed forms."""
 
 import copy
 
@@ -9,16 +9,9 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
-from weather_tdr.methods.hypergradient import (
-    combine,
-    double_backward,
-    forward_mode,
-    group_gradients,
-    look_ahead,
-    target_gradient,
-    trainable,
-)
-from weather_tdr.methods.tdr import Tdr
+from weather_tdr.image_models import ConvNet, LeNet5, ResNet
+from weather_tdr.methods.hypergradient import hypergradient, pick
+from weather_tdr.methods.lookahead import look_ahead, trainable
 from weather_tdr.models import PatchNet
 
 ETA, L2 = 0.05, 2e-3
@@ -28,112 +21,189 @@ def losses(logits, labels):
     return cross_entropy(logits, labels, reduction="none")
 
 
-def convolutional(norm: bool) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(2, 4, 3),
-        nn.BatchNorm2d(4) if norm else nn.Identity(),
-        nn.Tanh(),
-        nn.Flatten(),
-        nn.Linear(4 * 36, 2),
-    )
+class FixedDropout(nn.Module):
+    """Dropout whose mask is part of the module: the same in every pass in training mode."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.register_buffer("mask", (torch.rand(features) > 0.5).double() * 2)
+
+    def forward(self, x):
+        return x * self.mask if self.training else x
 
 
 MODELS = {
-    "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(2 * 64, 2)),
-    "patchnet": lambda: PatchNet(2, 8, 2, width=4, dropout=0.0),
-    "convolutional": lambda: convolutional(False),
-    "batchnorm": lambda: convolutional(True),
+    "linear": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), (3, 8, 8)),
+    "patchnet": (lambda: PatchNet(3, 8, 2, width=4, dropout=0.0), (3, 8, 8)),
+    "lenet": (lambda: LeNet5(1, 28), (1, 28, 28)),
+    "convnet": (lambda: ConvNet(3, 16, 3), (3, 16, 16)),
+    "resnet20": (lambda: ResNet(20, 3, 2), (3, 8, 8)),
+    "dropout": (
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(192, 20), nn.Tanh(), FixedDropout(20), nn.Linear(20, 2)
+        ),
+        (3, 8, 8),
+    ),
+    "random_dropout": (
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(192, 20), nn.Tanh(), nn.Dropout(0.5), nn.Linear(20, 2)
+        ),
+        (3, 8, 8),
+    ),
 }
+PER_GROUP = [m for m in MODELS if m not in ("resnet20", "random_dropout")]
 
 
 def problem(name, groups=3, empty=None, seed=0):
     torch.manual_seed(seed)
-    model = MODELS[name]().double().train()
+    make, shape = MODELS[name]
+    model = make().double().train()
     n = 14
     group = torch.arange(n) % groups
     if empty is not None:
         group[group == empty] = (empty + 1) % groups
-    batch = Batch(torch.randn(n, 2, 8, 8).double(), torch.randint(0, 2, (n,)), group)
-    target = Batch(torch.randn(6, 2, 8, 8).double(), torch.randint(0, 2, (6,)), torch.zeros(6))
+    batch = Batch(torch.randn(n, *shape).double(), torch.randint(0, 2, (n,)), group)
+    target = Batch(torch.randn(6, *shape).double(), torch.randint(0, 2, (6,)), torch.zeros(6))
     weights = torch.rand(groups).double()
     return model, batch, target, weights / weights.sum()
 
 
-def fast(model, batch, target, weights, way):
-    """The hypergradient by one of the fast paths, put together from their parts."""
-    if way == "per_group":
-        parts, _ = group_gradients(model, batch, batch.groups, len(weights), losses)
-        inner = combine(parts, weights, trainable(model))
-    else:
-        other = copy.deepcopy(model)  # a plain forward would move the running statistics
-        value = (weights[batch.groups] * losses(other(batch.patches), batch.labels)).mean()
-        flat = torch.autograd.grad(value, list(other.parameters()))
-        inner = dict(zip(trainable(model), flat, strict=True))
-    ahead = look_ahead(trainable(model), inner, ETA, L2)
-    v, _ = target_gradient(model, ahead, target, losses, L2)
-    if way == "forward_mode":
-        return -ETA * forward_mode(model, batch, batch.groups, len(weights), losses, v)
-    slopes = [
-        sum(((g[k] * v[k]).sum() for k in v), torch.zeros(())) if g else torch.zeros(())
-        for g in parts
-    ]
-    return -ETA * torch.stack(slopes)
+def oracle_inner(model, batch, weights, scale):
+    """The training gradient by one plain backward pass of a copy."""
+    other = copy.deepcopy(model)
+    total = (weights[batch.groups] * scale * losses(other(batch.patches), batch.labels)).sum()
+    flat = torch.autograd.grad(total, list(other.parameters()))
+    return dict(zip(trainable(model), flat, strict=True))
+
+
+def relative(got, wanted):
+    scale = wanted.abs().max()
+    assert scale > 1e-9
+    return float((got - wanted).abs().max() / scale)
 
 
 @pytest.mark.parametrize("empty", [None, 1])
+@pytest.mark.parametrize("shares", [False, True])
 @pytest.mark.parametrize(
     ("name", "way"),
-    [(n, "forward_mode") for n in MODELS] + [(n, "per_group") for n in MODELS if n != "batchnorm"],
+    [(n, "forward_mode") for n in MODELS] + [(n, "per_group") for n in PER_GROUP],
 )
-def test_exact_against_double_backpropagation(name, way, empty):
+def test_exact_against_double_backpropagation(name, way, empty, shares):
     model, batch, target, weights = problem(name, empty=empty)
-    if name == "batchnorm":
-        model(batch.patches)  # so that evaluation mode differs from training mode
-    wanted = double_backward(model, batch, batch.groups, weights, target, losses, ETA, L2)
-    got = fast(model, batch, target, weights, way)
-    scale = wanted.abs().max()
-    assert scale > 1e-8
-    assert (got - wanted).abs().max() / scale < 1e-12
+    counts = torch.bincount(batch.groups, minlength=3)
+    scale = 1.0 / counts[batch.groups].double() if shares else None
+    arguments = {
+        "loss": losses,
+        "learning_rate": ETA,
+        "l2": L2,
+        "target_l2": L2,
+        "scale": scale,
+        "keep": True,
+    }
+    found = {}
+    for kind in (way, "double_backward"):
+        other = copy.deepcopy(model)
+        torch.manual_seed(5)  # the same dropout
+        found[kind] = hypergradient(other, batch, target, weights, way=kind, **arguments)
+    got, wanted = found[way], found["double_backward"]
+    assert relative(got.value, wanted.value) < 1e-12
+    torch.testing.assert_close(got.target_loss, wanted.target_loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(got.losses, wanted.losses, rtol=1e-12, atol=1e-12)
     if empty is not None:
-        assert got[empty] == 0
+        assert got.value[empty] == 0
+    if name != "random_dropout":  # the training gradient for any weights
+        other = torch.tensor([0.1, 0.7, 0.2]).double()
+        ones = torch.full((14,), 1 / 14, dtype=torch.float64) if scale is None else scale
+        plain = oracle_inner(model, batch, other, ones)
+        gradient = got.gradient(other)
+        for k in plain:
+            torch.testing.assert_close(gradient[k], plain[k], rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_step_of_tdr_moves_weights_and_params_as_the_equations_say(name):
-    model, batch, target, _ = problem(name)
-    rule = Tdr(3, ETA, alpha=5.0, every=1, l2=L2, weights=torch.tensor([0.2, 0.5, 0.3]).double())
-    before = rule.weights.clone()
-    state = {k: t.clone() for k, t in model.state_dict().items()}
-    # The target pass sees the running statistics after this batch's forward pass.
-    after = copy.deepcopy(model)
-    after(batch.patches)
-    slope = double_backward(after, batch, batch.groups, before, target, losses, ETA, L2)
-    wanted = (before - 5.0 * slope).clamp(0, 100)
-    wanted = wanted / wanted.sum()
-    value = rule.step(model, batch, batch.groups, target, losses, 0)
-    torch.testing.assert_close(rule.weights, wanted, rtol=1e-10, atol=0)
-    grads = {k: p.grad.clone() for k, p in model.named_parameters()}
-    model.load_state_dict(state)
-    plain = (wanted[batch.groups] * losses(model(batch.patches), batch.labels)).mean()
-    torch.testing.assert_close(value, plain.detach())
-    for (k, _p), g in zip(
-        model.named_parameters(), torch.autograd.grad(plain, list(model.parameters())), strict=True
-    ):
-        torch.testing.assert_close(grads[k], g, msg=k)
+@pytest.mark.parametrize("way", ["per_group", "forward_mode"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, lr=ETA, momentum=0.9, weight_decay=L2),
+        lambda p: torch.optim.SGD(p, lr=ETA, momentum=0.8, nesterov=True),
+        lambda p: torch.optim.SGD(p, lr=ETA, momentum=0.8, dampening=0.3),
+        lambda p: torch.optim.Adam(p, lr=1e-3, weight_decay=L2),
+        lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.1),
+    ],
+)
+@pytest.mark.parametrize("steps", [0, 3])
+def test_lookahead_with_the_optimiser(make, steps, way):
+    """q is where the optimiser really goes; its derivative is that of double backpropagation."""
+    model, batch, target, weights = problem("linear", seed=2)
+    optimizer = make(model.parameters())
+    for _ in range(steps):
+        optimizer.zero_grad()
+        losses(model(batch.patches), batch.labels).mean().backward()
+        optimizer.step()
+    rate = optimizer.param_groups[0]["lr"]
+    scale = torch.full((14,), 1 / 14, dtype=torch.float64)
+    inner = oracle_inner(model, batch, weights, scale)
+    ahead, _ = look_ahead(trainable(model), inner, rate, 0.0, optimizer)
+    arguments = {"loss": losses, "learning_rate": rate, "optimizer": optimizer}
+    got = hypergradient(model, batch, target, weights, way=way, **arguments)
+    wanted = hypergradient(model, batch, target, weights, way="double_backward", **arguments)
+    assert relative(got.value, wanted.value) < 1e-10
+    for k, p in model.named_parameters():
+        p.grad = inner[k].clone()
+    optimizer.step()
+    for k, p in model.named_parameters():
+        torch.testing.assert_close(ahead[k], p.detach(), rtol=1e-10, atol=1e-12)
 
 
-def test_running_statistics_move_once_a_step():
-    model, batch, target, _ = problem("batchnorm")
-    alone = convolutional(True).double().train()
-    alone.load_state_dict(model.state_dict())
-    Tdr(3, ETA, every=1).step(model, batch, batch.groups, target, losses, 0)
-    alone(batch.patches)
-    for name, buffer in alone.named_buffers():
-        torch.testing.assert_close(dict(model.named_buffers())[name], buffer)
+def test_finite_difference_is_near_in_float32():
+    model, batch, target, weights = problem("lenet")
+    model = model.float()
+    batch, target = (Batch(b.patches.float(), b.labels, b.groups) for b in (batch, target))
+    arguments = {"loss": losses, "learning_rate": ETA}
+    got = hypergradient(model, batch, target, weights.float(), way="finite_difference", **arguments)
+    wanted = hypergradient(model, batch, target, weights.float(), way="per_group", **arguments)
+    assert relative(got.value, wanted.value) < 2e-2
 
 
-def test_closed_form_of_a_quadratic_problem():
-    """Scalar p, l_i = (p - a_i)^2, target (p - t)^2: everything by hand."""
+def test_running_statistics_move_once():
+    for way in ("forward_mode", "double_backward", "finite_difference"):
+        model, batch, target, weights = problem("resnet20")
+        alone = copy.deepcopy(model)
+        alone(batch.patches)
+        hypergradient(model, batch, target, weights, loss=losses, learning_rate=ETA, way=way)
+        assert all(m.training for m in model.modules())
+        for (name, got), wanted in zip(model.named_buffers(), alone.buffers(), strict=True):
+            torch.testing.assert_close(got, wanted, msg=f"{way} {name}")
+
+
+def test_frozen_normalisation_needs_no_forward_mode():
+    model, batch, target, weights = problem("resnet20")
+    model(batch.patches)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    assert pick(model, 2) == "per_group"
+    arguments = {"loss": losses, "learning_rate": ETA}
+    got = hypergradient(model, batch, target, weights, way="per_group", **arguments)
+    assert not model.body[1].training  # as it was
+    wanted = hypergradient(model, batch, target, weights, way="double_backward", **arguments)
+    assert relative(got.value, wanted.value) < 1e-11
+
+
+def test_auto_and_refusal():
+    assert pick(LeNet5(), 2) == "per_group"
+    assert pick(LeNet5(), 100) == "forward_mode"
+    assert pick(ResNet(20).train(), 2) == "forward_mode"
+    model, batch, target, weights = problem("resnet20")
+    with pytest.raises(InputError, match="must not be used with BatchNorm"):
+        hypergradient(
+            model, batch, target, weights, loss=losses, learning_rate=ETA, way="per_group"
+        )
+
+
+@pytest.mark.parametrize("way", ["per_group", "forward_mode", "double_backward"])
+def test_closed_form_of_a_quadratic_problem(way):
+    """Scalar p, l_i = (p - a_i)^2, target (p - t)^2 + r/2 p^2: everything by hand."""
     a, t, p0 = torch.tensor([1.0, 3.0]).double(), 2.5, 0.5
     model = nn.Linear(1, 1, bias=False).double()
     nn.init.constant_(model.weight, p0)
@@ -146,41 +216,12 @@ def test_closed_form_of_a_quadratic_problem():
     batch = Batch(one, a, torch.tensor([0, 1]))
     target = Batch(one[:1], torch.tensor([t]).double(), torch.zeros(1))
     slopes = 2 * (p0 - a)
-    ahead = p0 - ETA * (w * slopes).sum() / 2
-    wanted = -ETA / 2 * slopes * 2 * (ahead - t)
-    got = double_backward(model, batch, batch.groups, w, target, square, ETA)
-    torch.testing.assert_close(got, wanted, rtol=1e-14, atol=0)
-    rule = Tdr(2, ETA, alpha=0.1, every=1, l2=0.0, weights=w)
-    rule.step(model, batch, batch.groups, target, square, 0)
-    torch.testing.assert_close(rule.hypergradient, wanted, rtol=1e-14, atol=0)
-
-
-def test_weights_stay_on_the_simplex_and_move_only_in_their_turn():
-    model, batch, target, _ = problem("linear")
-    rule = Tdr(3, ETA, alpha=1.0, every=4)
-    seen = []
-    for step in range(9):
-        rule.step(model, batch, batch.groups, target, losses, step)
-        assert rule.weights.min() > 0
-        assert rule.weights.sum() == pytest.approx(1.0)
-        seen.append(rule.weights.clone())
-    for step in range(1, 9):
-        assert torch.equal(seen[step], seen[step - 1]) == (step % 4 != 0)
-
-
-def test_a_huge_step_ends_on_the_simplex():
-    model, batch, target, _ = problem("linear")
-    rule = Tdr(3, ETA, alpha=1e6, every=1)
-    for step in range(5):
-        rule.step(model, batch, batch.groups, target, losses, step)
-        assert rule.weights.min() >= 0
-        assert rule.weights.sum() == pytest.approx(1.0)
-
-
-def test_bad_input():
-    with pytest.raises(InputError, match="at least two groups"):
-        Tdr(1, ETA)
-    model, batch, target, _ = problem("linear")
-    broken = Batch(target.patches * float("nan"), target.labels, target.groups)
-    with pytest.raises(InputError, match="target loss must be finite"):
-        Tdr(3, ETA).step(model, batch, batch.groups, broken, losses, 0)
+    ahead = p0 - ETA * ((w * slopes).sum() / 2 + L2 * p0)
+    wanted = -ETA / 2 * slopes * (2 * (ahead - t) + L2 * ahead)
+    found = hypergradient(
+        model, batch, target, w, loss=square, learning_rate=ETA, l2=L2, target_l2=L2, way=way
+    )
+    torch.testing.assert_close(found.value, wanted, rtol=1e-14, atol=0)
+    assert float(found.target_loss) == pytest.approx(
+        float((ahead - t) ** 2 + L2 / 2 * ahead**2), rel=1e-14
+    )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from data_pipelines.errors import InputError
 
@@ -24,13 +24,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        where = error.filename or "the output folder"
+        print(
+            f"error: cannot write to {where}: {error.strerror}. Choose another `output`.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; `--resume` goes on from the last checkpoint", file=sys.stderr)
         sys.exit(1)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}. See `{self.prog} --help`.")
+
+
 def _dispatch(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="weather-tdr",
         description="Finds rare, critical weather incidents in gridded reanalysis.",
     )

@@ -52,23 +52,39 @@ class Config:
         Raises:
             InputError: the name is no name of a folder.
         """
-        if not self.name or Path(self.name).name != self.name:
+        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
             raise InputError(
                 f"`name` must be the name of a folder to make in `output`, got `{self.name}`. "
                 "Put the path into `output`."
             )
+        if self.seed < 0:
+            raise InputError(f"`seed` must not be negative, got {self.seed}.")
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.output).expanduser() / self.name
 
+    def use_synthetic(self) -> None:
+        """Points `fields` and `incidents` at the synthetic files of the run, if it has any."""
+        if self.synthetic.days > 0:
+            folder = self.folder / "synthetic"
+            self.fields.paths = [str(folder / "fields.nc")]
+            self.incidents.catalogue = str(folder / "catalogue.csv")
+
 
 def save_config(config: Config) -> None:
-    """Writes the resolved configuration into the run folder."""
+    """Writes the resolved configuration, with absolute paths, into the run folder."""
     config.folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    values = asdict(config)
+    values["fields"]["paths"] = [_absolute(p) for p in config.fields.paths]
+    values["incidents"]["catalogue"] = _absolute(config.incidents.catalogue)
+    text = yaml.safe_dump(values, sort_keys=False)
     write_atomically(config.folder / "config.yaml", text)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve()) if path else path
 
 
 def load_config(folder: Path) -> Config:
@@ -79,15 +95,19 @@ def load_config(folder: Path) -> Config:
     Raises:
         InputError: the folder does not lie in a run folder.
     """
+    folder = folder.resolve()
     path = folder.parent / "config.yaml"
     if not path.is_file():
         inside = sorted(str(p.parent) for p in folder.glob("*/model.json"))
         hint = f" There is: {', '.join(inside)}." if inside else ""
         raise InputError(
-            f"RUN must be the folder of a method in a run, runs/NAME/METHOD, got {folder}.{hint}"
+            f"RUN must be the folder of a method in a run, runs/NAME/METHOD, got {folder} "
+            f"without config.yaml above it.{hint}"
         )
-    run = path.resolve().parent
-    return dataclasses.replace(read_config(path), name=run.name, output=str(run.parent))
+    run = path.parent
+    config = dataclasses.replace(read_config(path), name=run.name, output=str(run.parent))
+    config.use_synthetic()
+    return config
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -101,7 +121,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         InputError: no such file, no YAML, an unknown key or a value of the wrong type.
     """
     if not path.is_file():
-        raise InputError(f"CONFIG must be a YAML file, got {path}, which does not exist.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"CONFIG must be a YAML file, got {path}, which {what}.")
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -111,7 +132,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     check_keys(values, Config)
     for key in overrides:
         if key.startswith("--"):
-            check_keys(_nested(key[2:].split("=")[0]), Config)
+            _check_override(key[2:].split("=")[0])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Config, None)
     try:
@@ -127,12 +148,22 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             raise cause from None
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+        where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
+        raise InputError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def _nested(key: str) -> dict[str, Any]:
-    head, _, rest = key.partition(".")
-    return {head: _nested(rest) if rest else None}
+def _check_override(key: str) -> None:
+    """Refuses an override of a key that does not exist, with the near ones."""
+    kind: type = Config
+    done = ""
+    for part in key.split("."):
+        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+        if part not in hints:
+            raise unknown_name("key", key, [done + v for v in hints])
+        kind, done = hints[part], f"{done}{part}."
+    if dataclasses.is_dataclass(kind):
+        inside = ", ".join(f.name for f in dataclasses.fields(kind))
+        raise InputError(f"`{key}` must be overridden key by key. There is: {inside}.")
 
 
 def check_keys(values: dict[str, Any], kind: type, prefix: str = "") -> None:
@@ -143,5 +174,10 @@ def check_keys(values: dict[str, Any], kind: type, prefix: str = "") -> None:
         if key not in valid:
             raise unknown_name("key", f"{prefix}{key}", [f"{prefix}{v}" for v in valid])
         inner = valid[key]
-        if dataclasses.is_dataclass(inner) and isinstance(value, dict):
+        if dataclasses.is_dataclass(inner):
+            if not isinstance(value, dict):
+                raise InputError(
+                    f"`{prefix}{key}` must hold keys and values, got {value!r}. There is: "
+                    f"{', '.join(f.name for f in dataclasses.fields(inner))}."
+                )
             check_keys(value, typing.cast(type, inner), f"{prefix}{key}.")

@@ -145,8 +145,14 @@ def predictions_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
-    """Writes a table of predictions as NetCDF with CF attributes, along ``sample``."""
+def write_predictions(predictions: pd.DataFrame, path: Path, identity: str = "") -> None:
+    """Writes a table of predictions as NetCDF with CF attributes, along ``sample``.
+
+    Args:
+        predictions: as `predictions_table` gives them.
+        path: of the file to make.
+        identity: of the patch store that they belong to.
+    """
     table = predictions.assign(split=predictions["split"].map(SPLITS.index).astype(np.int8))
     dataset = xr.Dataset({k: ("sample", table[k].to_numpy()) for k in table})
     dataset["split"].attrs = {
@@ -157,6 +163,7 @@ def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
     }  # fmt: skip
     dataset["latitude"].attrs = {"standard_name": "latitude", "units": "degrees_north"}
     dataset["longitude"].attrs = {"standard_name": "longitude", "units": "degrees_east"}
+    dataset.attrs = {"Conventions": "CF-1.10", "store": identity}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     dataset.to_netcdf(partial, engine="netcdf4")
@@ -168,3 +175,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
     with xr.open_dataset(path) as dataset:
         table = dataset.load().to_dataframe().reset_index(drop=True)
     return table.assign(split=[SPLITS[int(code)] for code in table["split"]])
+
+
+def stored_on(path: Path) -> str:
+    """Identity of the patch store that predictions belong to."""
+    with xr.open_dataset(path) as dataset:
+        return str(dataset.attrs.get("store", ""))

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
+from data_pipelines.errors import InputError
 from data_pipelines.schema import PatchGrid
 from weather_tdr.model_files import Detector
 from weather_tdr.models import probability
@@ -30,6 +31,18 @@ class Maps:
     resolution: Resolution = "grid"
     radius_km: float = 300.0
     figures: int = 3
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            InputError: a number out of range.
+        """
+        if not self.radius_km > 0 or self.figures < 0:
+            raise InputError(
+                "`maps.radius_km` must be positive and `maps.figures` not negative, got "
+                f"{self.radius_km} and {self.figures}."
+            )
 
 
 def incident_map(
@@ -74,13 +87,20 @@ def incident_map(
     )
     device = next(detector.model.parameters()).device
     parts = []
-    steps = range(0, fields.sizes["time"], STEPS_AT_ONCE)
-    for begin in tqdm(steps, desc="incident map", disable=not progress, mininterval=1.0):
-        values = fields.isel(time=slice(begin, begin + STEPS_AT_ONCE)).to_numpy()
-        if wraps:
-            values = np.concatenate([values, values[..., : size - 1]], axis=-1)
-        scaled = detector.normalise(values).to(device)
-        parts.append(_positions(detector, scaled, rows, columns, step).cpu().numpy())
+    # A chunk of fields is computed once, and goes through the network a few steps at a time.
+    chunks = fields.chunks[0] if fields.chunks else (fields.sizes["time"],)
+    ends = np.cumsum(chunks)
+    bar = tqdm(total=int(ends[-1]), desc="incident map", disable=not progress, mininterval=1.0)
+    for first, last in zip(ends - chunks, ends, strict=True):
+        block = fields.isel(time=slice(first, last)).to_numpy()
+        for begin in range(0, len(block), STEPS_AT_ONCE):
+            values = block[begin : begin + STEPS_AT_ONCE]
+            if wraps:
+                values = np.concatenate([values, values[..., : size - 1]], axis=-1)
+            scaled = detector.normalise(values).to(device)
+            parts.append(_positions(detector, scaled, rows, columns, step).cpu().numpy())
+            bar.update(len(values))
+    bar.close()
     centre = (size - 1) / 2
     north = latitude[0] - grid.dlat * (np.arange(rows) * step + centre)
     east = longitude[0] + grid.dlon * (np.arange(columns) * step + centre)

@@ -112,14 +112,20 @@ def load_detector(folder: str | Path) -> Detector:
             f"RUN must be the folder of a trained method such as runs/NAME/uniform, got {folder} "
             f"without model.json.{_nearby(folder)}"
         )
-    facts = json.loads(path.read_text())
-    model = PatchNet(**facts["architecture"])
-    tensors, _ = load_checkpoint(folder / "model.safetensors")
-    model.load_state_dict(tensors)
-    model.eval()
-    if facts["threshold"] is None:
-        facts["threshold"] = math.nan
-    return Detector(model=model, **facts)
+    try:
+        facts = json.loads(path.read_text())
+        model = PatchNet(**facts["architecture"])
+        tensors, _ = load_checkpoint(folder / "model.safetensors")
+        model.load_state_dict(tensors)
+        model.eval()
+        if facts["threshold"] is None:
+            facts["threshold"] = math.nan
+        return Detector(model=model, **facts)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"the model in {folder} is damaged ({first}). Train again.") from error
 
 
 def _nearby(folder: Path) -> str:

@@ -151,7 +151,7 @@ def make_plan(
     steps: int,
     batch: int,
     target_batch: int = 0,
-    names: tuple[str, ...] = (),
+    names: tuple[str, ...],
 ) -> Plan:
     """Puts a method together for one network and data set.
 
@@ -165,19 +165,15 @@ def make_plan(
         steps: of the whole training.
         batch: samples a step.
         target_batch: samples of the target set a step; 0 is all of it.
-        names: of the groups; by default those of the patch store, or numbers.
+        names: of the groups.
 
     Raises:
         InputError: the target set lacks a group or shares samples with train.
     """
-    per_class = method.weights_per == "class"
-    of_train, of_target = (b.labels if per_class else b.groups for b in (train, target))
-    number = int(max(of_train.max(), of_target.max())) + 1
-    if len(names) != number:
-        usual = LABELS if per_class else GROUPS
-        names = usual if len(usual) == number else tuple(f"group_{k}" for k in range(number))
+    of_train, of_target = train.groups, target.groups
+    number = len(names)
     if method.weighting in STEERED:
-        check_target(train, target, of_train, of_target, names)
+        check_target(train, target, names)
     merged = torch.cat([of_train, of_target])
     drawn = merged if method.target == "merge" else of_train
     counts = torch.bincount(drawn, minlength=number)
@@ -214,9 +210,34 @@ def make_plan(
     )
 
 
-def check_target(
-    train: Batch, target: Batch, of_train: Tensor, of_target: Tensor, names: tuple[str, ...]
-) -> None:
+def by_weight(
+    train: Batch, target: Batch, method: Method, names: tuple[str, ...] = ()
+) -> tuple[Batch, Batch, tuple[str, ...]]:
+    """The samples with the groups that weights belong to: classes, or the groups that occur.
+
+    Args:
+        train: training samples.
+        target: the target set.
+        method: decides by `weights_per`.
+        names: of all groups; by default those of the patch store, or numbers.
+
+    Returns:
+        Train and target with groups 0, 1, ... that all occur, and the names of these.
+    """
+    if method.weights_per == "class":
+        train, target = (Batch(b.patches, b.labels, b.labels) for b in (train, target))
+    present = torch.unique(torch.cat([train.groups, target.groups]))
+    number = int(present.max()) + 1
+    if len(names) < number:
+        usual = next((u for u in (LABELS, GROUPS) if len(u) == number), None)
+        names = usual or tuple(f"group_{k}" for k in range(number))
+    train, target = (
+        Batch(b.patches, b.labels, torch.searchsorted(present, b.groups)) for b in (train, target)
+    )
+    return train, target, tuple(names[int(k)] for k in present)
+
+
+def check_target(train: Batch, target: Batch, names: tuple[str, ...]) -> None:
     """Refuses a target set that cannot steer.
 
     Raises:
@@ -228,8 +249,8 @@ def check_target(
             f"steering needs at least two groups, got one (`{names[0]}`). "
             "Use `uniform`, or label more groups."
         )
-    for what, groups in (("the target set", of_target), ("train", of_train)):
-        absent = [n for k, n in enumerate(names) if not (groups == k).any()]
+    for what, batch in (("the target set", target), ("train", train)):
+        absent = [n for k, n in enumerate(names) if not (batch.groups == k).any()]
         if absent:
             raise InputError(
                 f"{what} must hold every group, got none of {', '.join(absent)}. "

@@ -54,7 +54,8 @@ def draw_maps(
     pressure = pressure_now(fields)
     strongest = found.sort_values("probability", ascending=False).drop_duplicates("time")
     times = list(strongest["time"].head(maps.figures))
-    if not times and maps.figures:  # nothing found: show where the network was least sure of that
+    if not times and maps.figures and bool(found_map.notnull().any()):
+        # Nothing found: show where the network was least sure of that.
         times = [pd.Timestamp(found_map.max(["latitude", "longitude"]).idxmax("time").item())]
     for rank, time in enumerate(times, start=1):
         figure = incident_figure(
@@ -87,14 +88,21 @@ def to_geojson(found: pd.DataFrame) -> dict[str, Any]:
 
 
 def inside_map(truth: pd.DataFrame, found_map: xr.DataArray) -> pd.DataFrame:
-    """The true incidents inside the central cells that the map has."""
+    """The true incidents inside the central cells that the map has, where it is not missing."""
     half = [found_map.attrs[f"cell_{axis}"] / 2 for axis in ("latitude", "longitude")]
     latitude, longitude = found_map["latitude"].to_numpy(), found_map["longitude"].to_numpy()
     inside = truth["latitude"].between(latitude.min() - half[0], latitude.max() + half[0])
     east = (truth["longitude"] - longitude[0] + half[1]) % 360.0
     inside &= east <= longitude[-1] - longitude[0] + 2 * half[1]
     chosen: pd.DataFrame = truth[inside].reset_index(drop=True)
-    return chosen
+    if chosen.empty:
+        return chosen
+    at = {axis: xr.DataArray(chosen[axis].to_numpy()) for axis in ("time", "latitude")}
+    at["longitude"] = xr.DataArray(
+        (chosen["longitude"].to_numpy() - longitude[0] + half[1]) % 360.0 + longitude[0] - half[1]
+    )
+    there = found_map.sel(at, method="nearest").notnull().to_numpy()
+    return chosen[there].reset_index(drop=True)
 
 
 def pressure_now(fields: xr.DataArray) -> xr.DataArray | None:

@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 import xarray as xr
 import yaml
-from sklearn.metrics import average_precision_score
 
-from data_pipelines.build import build_store
+from data_pipelines.build import build_store, store_settings
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.incidents import at_times, read_catalogue, select_incidents
-from data_pipelines.store import open_store
+from data_pipelines.store import open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
 from weather_tdr import __version__
 from weather_tdr.checkpoints import write_atomically
@@ -32,6 +31,7 @@ from weather_tdr.evaluate import (
     predictions_table,
     read_predictions,
     rules,
+    stored_on,
     write_predictions,
 )
 from weather_tdr.maps import Maps
@@ -47,7 +47,7 @@ from weather_tdr.model_files import (
 from weather_tdr.models import PatchNet
 from weather_tdr.plots import precision_recall_figure, save_figure, weight_history_figure
 from weather_tdr.products import draw_maps
-from weather_tdr.scores import Curve
+from weather_tdr.scores import Curve, ranking_scores
 from weather_tdr.train import fit
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 def build(config: Config, *, progress: bool = True) -> Path:
     """Builds the patch store of a run; returns its path."""
+    config.use_synthetic()
+    PatchNet(1, config.patches.size, config.patches.stride)  # refuses what it cannot take
     if config.synthetic.days > 0:
         folder = config.folder / "synthetic"
         settings = folder / "settings.yaml"
@@ -63,8 +65,6 @@ def build(config: Config, *, progress: bool = True) -> Path:
             log.info("making %d days of synthetic reanalysis", config.synthetic.days)
             write_synthetic(config.synthetic, folder)
             write_atomically(settings, wanted)
-        config.fields.paths = [str(folder / "fields.nc")]
-        config.incidents.catalogue = str(folder / "catalogue.csv")
     path = build_store(
         config.folder / "patches.zarr",
         config.fields,
@@ -81,11 +81,22 @@ def build(config: Config, *, progress: bool = True) -> Path:
 def train_all(config: Config, *, resume: bool = False, progress: bool = True) -> list[Path]:
     """Trains every method of a run on its patch store; returns their folders."""
     store = open_store(config.folder / "patches.zarr")
+    wanted = store_settings(
+        config.fields, config.incidents, config.patches, config.splits, config.seed
+    )
+    if store.attrs["settings"] != wanted:
+        raise InputError(
+            f"the patch store of {config.folder} was built with other settings. "
+            "Run `weather-tdr build CONFIG` first, or restore the settings."
+        )
+    save_config(config)
+    identity = store_identity(store.attrs)
     train_set, target_set = load_split(store, "train"), load_split(store, "target")
     validation = sample_table(store, "validation")["label"].to_numpy()
 
     def validate(network: torch.nn.Module) -> float:
-        return float(average_precision_score(validation, predict(network, store, "validation")))
+        score = ranking_scores(predict(network, store, "validation"), validation)
+        return score["average_precision"]
 
     folders = []
     for method in map(load_method, config.train.methods):
@@ -110,11 +121,12 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             config.train,
             folder=folder,
             validate=validate,
+            identity=identity,
             resume=resume,
             progress=progress,
         )
         detector = detector_from_store(model, architecture, store, method.name)
-        detector.facts = {"version": __version__, "commit": commit()}
+        detector.facts = {"version": __version__, "commit": commit(), "store": identity}
         save_detector(detector, folder)
         figure = weight_history_figure(history, f"Group weights of {method.name}")
         save_figure(figure, folder / "figures" / "weights.png")
@@ -127,11 +139,17 @@ def evaluate_method(
 ) -> dict[str, Any]:
     """Threshold, scores, and the incident map of the test period of one trained method."""
     detector = load_detector(folder)
+    identity = store_identity(store.attrs)
+    if detector.facts.get("store") != identity:
+        raise InputError(
+            f"{folder} must have been trained on the patch store beside it, which has been built "
+            "anew since. Run `weather-tdr train CONFIG` again."
+        )
     log.info("evaluating `%s`", folder.name)
     scores_of = {s: predict(detector.model, store, s) for s in EVALUATED}
     predictions = predictions_table(store, scores_of)
     detector.threshold, scores = evaluate(predictions, probabilities=True)
-    write_predictions(predictions, folder / "predictions.nc")
+    write_predictions(predictions, folder / "predictions.nc", identity)
     scores["test"]["incident_matching"] = _map_test_period(
         config, detector, store, folder, progress=progress
     )
@@ -174,16 +192,21 @@ def evaluate_all(
     methods = of_run if methods is None else methods
     for method in methods:
         evaluate_method(config, config.folder / method, store, progress=progress)
+    identity = store_identity(store.attrs)
     of_rules = {split: rules(store, split) for split in EVALUATED}
     for name in of_rules["test"]:
         predictions = predictions_table(store, {s: of_rules[s][name] for s in EVALUATED})
-        write_predictions(predictions, config.folder / name / "predictions.nc")
+        write_predictions(predictions, config.folder / name / "predictions.nc", identity)
         _, scores = evaluate(predictions, probabilities=False)
         _write_scores(scores, config.folder / name)
     names = dict.fromkeys([*of_run, *methods, *of_rules["test"]])
-    return compare(
-        config.folder, [n for n in names if (config.folder / n / "scores.json").exists()]
-    )
+    return compare(config.folder, [n for n in names if _scored(config.folder / n, identity)])
+
+
+def _scored(folder: Path, identity: str) -> bool:
+    """True when a method has been evaluated on the store as it is now."""
+    path = folder / "predictions.nc"
+    return (folder / "scores.json").is_file() and path.is_file() and stored_on(path) == identity
 
 
 def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
@@ -199,7 +222,11 @@ def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
                 **{k: v for k, v in scores.items() if not isinstance(v, list | dict)},
                 "average_precision_low": low,
                 "average_precision_high": high,
-                "average_precision_over_base_rate": scores["average_precision"] / base_rate,
+                "average_precision_over_base_rate": (
+                    None
+                    if scores["average_precision"] is None
+                    else scores["average_precision"] / base_rate
+                ),
                 **{f"incident_{k}": v for k, v in scores.get("incident_matching", {}).items()},
             }
         )

@@ -21,7 +21,7 @@ from weather_tdr.checkpoints import (
 )
 from weather_tdr.data import Batch, concatenate
 from weather_tdr.methods.method import Method, load_method
-from weather_tdr.plan import make_plan
+from weather_tdr.plan import by_weight, make_plan
 from weather_tdr.watch import Watch
 
 
@@ -76,6 +76,17 @@ class Train:
         for name in ("steps", "batch", "learning_rate", "log_every", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`train.{name}` must be positive, got {getattr(self, name)}.")
+        for name in ("momentum", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(
+                    f"`train.{name}` must be at least 0 and below 1, got {getattr(self, name)}."
+                )
+        if min(self.weight_decay, self.clip, self.target_batch, self.seed) < 0 or self.width < 1:
+            raise InputError(
+                "`train.weight_decay`, `clip`, `target_batch` and `seed` must not be negative and "
+                f"`width` must be positive, got {self.weight_decay}, {self.clip}, "
+                f"{self.target_batch}, {self.seed} and {self.width}."
+            )
         if self.schedule not in SCHEDULES:
             raise InputError(
                 f"`train.schedule` must be one of {', '.join(SCHEDULES)}, got `{self.schedule}`."
@@ -92,6 +103,7 @@ def fit(
     folder: Path | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     names: tuple[str, ...] = (),
+    identity: str = "",
     resume: bool = False,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -107,6 +119,7 @@ def fit(
         folder: where `history.csv` and `checkpoints/` go; None keeps nothing on disk.
         validate: score on validation, higher is better, at each checkpoint.
         names: of the groups, for the history.
+        identity: of the data, so that a checkpoint of other data is refused.
         resume: goes on from the checkpoint in `folder`, if there is one.
         progress: shows a progress bar.
 
@@ -120,7 +133,7 @@ def fit(
     """
     settings = settings or Train()
     recipe = load_method(method) if isinstance(method, str) else method
-    train_set, target_set = Batch.of(train), Batch.of(target)
+    train_set, target_set, names = by_weight(Batch.of(train), Batch.of(target), recipe, names)
     generator = torch.Generator().manual_seed(settings.seed + 1)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -141,19 +154,17 @@ def fit(
         names=names,
     )
     pool = concatenate(train_set, target_set)
-    if recipe.weights_per == "class":
-        pool = Batch(pool.patches, pool.labels, pool.labels)
     watch = Watch(plan.names, settings.log_every)
     history: list[dict[str, float]] = []
     first, seconds = 0, 0.0
     checkpoint = None if folder is None else folder / "checkpoints" / "last.safetensors"
-    fingerprint = json.dumps({**asdict(settings), "methods": asdict(recipe)})
+    fingerprint = json.dumps({**asdict(settings), "methods": asdict(recipe), "data": identity})
     if resume and checkpoint is not None and checkpoint.is_file():
         state, facts = load_checkpoint(checkpoint)
         if facts["settings"] != fingerprint:
             raise InputError(
-                f"{checkpoint} was made with other settings. Train without --resume, or restore "
-                "the settings."
+                f"{checkpoint} was made with other settings or data. Train without --resume, or "
+                "restore the settings."
             )
         restore_training(state, model, optimizer)
         plan.restore({k.removeprefix("plan."): t for k, t in state.items() if k[:5] == "plan."})

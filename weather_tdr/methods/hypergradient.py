@@ -18,7 +18,7 @@ Only v needs the lookahead, and v is a constant for w: no second-order graph is 
 - ``double_backward``: backpropagation through the lookahead: the oracle.
 - ``finite_difference``: (l_i(p + e v) - l_i(p - e v)) / 2e in place of the Jacobian-vector
   product. Its error is e^2/6 times the third derivative along v; e = 0.01 / |v| as in DARTS (Liu
-  et al. 2019), on float32 about 1e-3 of the result.
+  et al. 2019), in float32 up to 1e-2 of the result.
 
 The optimiser may enter the lookahead: q = p - eta u(grad L) with its update u, whose derivative
 is diagonal, so that v becomes u' v.

@@ -1,0 +1,345 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from test_hypergradient import problem
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from data_pipelines.errors import InputError
+from weather_tdr.data import Batch
+from weather_tdr.methods.hypergradient import hypergradient
+from weather_tdr.methods.losses import (
+    balanced_softmax,
+    focal,
+    ldam,
+    logit_adjustment,
+    make_loss,
+)
+from weather_tdr.methods.losses import cross_entropy as plain_loss
+from weather_tdr.methods.method import Method, load_method, names
+from weather_tdr.methods.per_sample import LearningToReweight, MetaWeightNet
+from weather_tdr.methods.static import Static, class_balanced, inverse_frequency, uniform
+from weather_tdr.methods.tdr import Tdr, TdrSettings
+
+ETA, L2 = 0.05, 2e-3
+
+
+# --- losses ----------------------------------------------------------------------------------
+
+
+def logits_and_labels(n=40, classes=3):
+    torch.manual_seed(0)
+    return torch.randn(n, classes).double(), torch.randint(0, classes, (n,))
+
+
+def test_focal_is_the_formula_and_gamma_0_is_cross_entropy():
+    z, y = logits_and_labels()
+    p = torch.softmax(z, 1)[torch.arange(len(y)), y]
+    torch.testing.assert_close(focal(2.0)(z, y), -((1 - p) ** 2) * torch.log(p))
+    torch.testing.assert_close(focal(0.0)(z, y), plain_loss(z, y))
+
+
+def test_ldam_margins():
+    z, y = logits_and_labels()
+    counts = torch.tensor([1000, 100, 10])
+    margin = 0.5 * (counts.double() / 10) ** -0.25  # C / n^(1/4), the largest 0.5
+    shifted = z.clone()
+    shifted[torch.arange(len(y)), y] -= margin[y]
+    torch.testing.assert_close(ldam(counts)(z, y), cross_entropy(shifted, y, reduction="none"))
+
+
+def test_balanced_softmax_is_its_formula_and_logit_adjustment_with_tau_1():
+    z, y = logits_and_labels()
+    counts = torch.tensor([1000, 100, 10])
+    weighted = counts.double() * torch.exp(z)
+    wanted = -torch.log(weighted[torch.arange(len(y)), y] / weighted.sum(1))
+    torch.testing.assert_close(balanced_softmax(counts)(z, y), wanted)
+    torch.testing.assert_close(logit_adjustment(counts)(z, y), wanted)
+    torch.testing.assert_close(logit_adjustment(counts, 0.0)(z, y), plain_loss(z, y))
+
+
+def test_losses_that_need_every_class():
+    for name in ("ldam", "balanced_softmax", "logit_adjustment"):
+        with pytest.raises(InputError, match="samples of every class"):
+            make_loss(name, torch.tensor([5, 0]))
+    with pytest.raises(InputError, match="Did you mean `focal`"):
+        make_loss("focl", torch.tensor([5, 5]))
+
+
+# --- static weights --------------------------------------------------------------------------
+
+
+def test_static_weights():
+    counts = torch.tensor([900, 90, 10])
+    weights = inverse_frequency(counts)
+    torch.testing.assert_close(weights * counts, torch.full((3,), 1000 / 3))
+    assert torch.equal(uniform(counts), torch.ones(3))
+    for beta in (0.9, 0.999, 0.9999):
+        got = class_balanced(counts, beta)
+        assert float((got * counts).sum() / counts.sum()) == pytest.approx(1.0)
+        effective = (1 - beta ** counts.double().numpy()) / (1 - beta)  # Cui et al., eq. 2
+        np.testing.assert_allclose(got * effective, (got * effective)[0], rtol=1e-5)
+    torch.testing.assert_close(class_balanced(counts, 0.0), torch.ones(3))
+    for rule in (inverse_frequency, class_balanced):
+        with pytest.raises(InputError, match="every group"):
+            rule(torch.tensor([5, 0]))
+
+
+def test_deferred_weights_come_in_at_their_step():
+    model, batch, _, _ = problem("linear")
+    rule = Static(torch.tensor([0.5, 1.0, 4.0]).double(), plain_loss, start=2)
+    losses = plain_loss(model(batch.patches), batch.labels).detach()
+    for step in range(4):
+        model.zero_grad()
+        value = rule.step(model, batch)
+        wanted = losses.mean() if step < 2 else (rule.weights[batch.groups] * losses).mean()
+        torch.testing.assert_close(value, wanted)
+
+
+# --- TDR ---------------------------------------------------------------------------------------
+
+
+def tdr(weights, **settings):
+    return Tdr(3, ETA, TdrSettings(**settings), plain_loss, L2, weights=weights)
+
+
+@pytest.mark.parametrize("lag", [False, True])
+@pytest.mark.parametrize("name", ["linear", "patchnet", "lenet", "resnet20"])
+def test_a_step_moves_weights_and_params_as_the_equations_say(name, lag):
+    model, batch, target, _ = problem(name)
+    before = torch.tensor([0.2, 0.5, 0.3]).double()
+    rule = tdr(before.clone(), alpha=5.0, every=1, target_l2=True, lag=lag)
+    found = hypergradient(
+        copy.deepcopy(model), batch, target, before, loss=plain_loss, learning_rate=ETA, l2=L2,
+        target_l2=L2, way="double_backward",
+    )  # fmt: skip
+    wanted = (before - 5.0 * found.value).clamp(0, 100)
+    wanted = wanted / wanted.sum()
+    plain = copy.deepcopy(model)
+    value = rule.step(model, batch, target)
+    torch.testing.assert_close(rule.weights, wanted, rtol=1e-10, atol=0)
+    used = before if lag and name == "resnet20" else wanted
+    inner = (used[batch.groups] * plain_loss(plain(batch.patches), batch.labels)).mean()
+    torch.testing.assert_close(value, inner.detach())
+    flat = torch.autograd.grad(inner, list(plain.parameters()))
+    for (k, p), g in zip(model.named_parameters(), flat, strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-8, atol=1e-12, msg=k)
+
+
+def test_exponentiated_and_adam_updates_by_hand():
+    for update in ("exponentiated", "adam"):
+        model, batch, target, _ = problem("linear")
+        before = torch.tensor([0.2, 0.5, 0.3]).double()
+        rule = tdr(before, update=update, alpha=0.3, every=1, floor=0.1, average=0.25)
+        found = hypergradient(
+            copy.deepcopy(model), batch, target, before, loss=plain_loss, learning_rate=ETA, l2=L2
+        )
+        slope = found.value / ETA
+        if update == "adam":  # the first step: moment and mean square are the slope's own
+            slope = slope / slope.square().mean().sqrt()
+        moved = before * torch.exp(-0.3 * slope)
+        moved = 0.1 / 3 + 0.9 * moved / moved.sum()
+        rule.step(model, batch, target)
+        torch.testing.assert_close(rule.weights, 0.25 * before + 0.75 * moved, rtol=1e-6, atol=0)
+
+
+def test_pull_brings_weights_back_when_nothing_steers():
+    rule = tdr(torch.tensor([0.98, 0.01, 0.01]).double(), update="adam", pull=0.1)
+    rule.moves = 1
+    for _ in range(200):
+        rule.weights = rule._adam(torch.zeros(3).double())
+    torch.testing.assert_close(rule.weights, torch.full((3,), 1 / 3).double(), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("update", ["projected", "exponentiated", "adam"])
+@pytest.mark.parametrize("alpha", [1.0, 1e6])
+def test_weights_stay_on_the_simplex_and_move_only_in_their_turn(update, alpha):
+    model, batch, target, _ = problem("linear")
+    rule = Tdr(3, ETA, TdrSettings(update=update, alpha=alpha, every=4, floor=0.06))
+    seen = []
+    for _ in range(9):
+        model.zero_grad()
+        rule.step(model, batch, target)
+        assert rule.weights.min() >= 0.02 - 1e-6
+        assert float(rule.weights.sum()) == pytest.approx(1.0)
+        seen.append(rule.weights.clone())
+    for step in range(1, 9):
+        assert step % 4 == 0 or torch.equal(seen[step], seen[step - 1])
+    assert alpha > 1 or len({tuple(s.tolist()) for s in seen}) > 1
+
+
+def test_start_keeps_the_weights_equal_until_its_step():
+    model, batch, target, _ = problem("linear")
+    rule = Tdr(3, ETA, TdrSettings(every=1, start=0.5), steps_in_all=8)
+    for step in range(8):
+        model.zero_grad()
+        rule.step(model, batch, target)
+        assert (len(set(rule.weights.tolist())) == 1) == (step < 4)
+
+
+def test_steering_finds_the_group_that_the_target_is_like():
+    """Two groups with opposite labels; the target agrees with the second: it gets the weight."""
+    torch.manual_seed(0)
+    for realise in ("loss", "shares", "split"):
+        x = torch.randn(400, 5)
+        group = torch.arange(400) % 2
+        label = ((x[:, 0] > 0).long() + (group == 0)) % 2
+        target_x = torch.randn(20, 5)
+        target = Batch(target_x, (target_x[:, 0] > 0).long(), torch.arange(20) % 2)
+        model = nn.Linear(5, 2)
+        rule = Tdr(2, 0.5, TdrSettings(update="adam", every=1, realise=realise, alpha=0.1))
+        for step in range(60):
+            index = torch.arange(400)[step % 5 :: 5]
+            model.zero_grad()
+            rule.step(model, Batch(x[index], label[index], group[index]), target)
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= 0.5 * p.grad
+        assert rule.weights[1] > 0.8
+
+
+def test_state_of_tdr_is_all_of_it():
+    model, batch, target, _ = problem("linear")
+    model = model.float()
+    batch, target = (Batch(b.patches.float(), b.labels, b.groups) for b in (batch, target))
+    settings = TdrSettings(update="adam", every=1, alpha=0.2, pull=0.01, average=0.5)
+    one = Tdr(3, ETA, settings)
+    for _ in range(5):
+        one.step(model, batch, target)
+    two = Tdr(3, ETA, settings)
+    two.restore(one.state())
+    for rule in (one, two):
+        for _ in range(3):
+            model.zero_grad()
+            rule.step(model, batch, target)
+    assert torch.equal(one.weights, two.weights)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"alpha": 0.0}, "must be positive"),
+        ({"floor": 1.0}, "`tdr.floor`"),
+        ({"pull": 0.1}, "acts on logits"),
+        ({"finish": -0.1}, "`tdr.finish`"),
+    ],
+)
+def test_bad_tdr_settings(settings, words):
+    with pytest.raises(InputError, match=words):
+        TdrSettings(**settings)
+
+
+def test_bad_tdr_input():
+    with pytest.raises(InputError, match="at least two groups"):
+        Tdr(1, ETA)
+    model, batch, target, _ = problem("linear")
+    broken = Batch(target.patches * float("nan"), target.labels, target.groups)
+    for rule in (Tdr(3, ETA), LearningToReweight(), MetaWeightNet(ETA)):
+        with pytest.raises(InputError, match="target loss must be finite"):
+            rule.step(model, batch, broken)
+
+
+# --- a weight a sample -------------------------------------------------------------------------
+
+
+def test_learning_to_reweight_against_its_algorithm_by_double_backpropagation():
+    """Algorithm 1: weights of zero, one virtual step, minus the derivative, rectified, summed."""
+    for name in ("lenet", "resnet20"):
+        model, batch, target, _ = problem(name)
+        other = copy.deepcopy(model)
+        params = dict(other.named_parameters())
+        eps = torch.zeros(14, dtype=torch.float64, requires_grad=True)
+        losses = plain_loss(other(batch.patches), batch.labels)
+        grads = torch.autograd.grad((eps * losses).sum(), list(params.values()), create_graph=True)
+        ahead = {k: p - ETA * g for (k, p), g in zip(params.items(), grads, strict=True)}
+        other.eval()
+        outer = plain_loss(
+            torch.func.functional_call(other, ahead, (target.patches,)), target.labels
+        ).mean()
+        weights = (-torch.autograd.grad(outer, eps)[0]).clamp(min=0)
+        weights = weights / weights.sum()
+        rule = LearningToReweight()
+        value = rule.step(model, batch, target)
+        torch.testing.assert_close(rule.last[0] / 14, weights, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(value, (weights * losses).sum().detach())
+
+
+def test_meta_weight_net_moves_theta_as_double_backpropagation_says():
+    model, batch, target, _ = problem("lenet")
+    rule = MetaWeightNet(ETA, l2=L2)
+    rule.net.double()
+    net = copy.deepcopy(rule.net)
+    params = dict(model.named_parameters())
+    losses = plain_loss(model(batch.patches), batch.labels)
+    inner = (net(losses.detach()[:, None])[:, 0] * losses).mean()
+    inner = inner + L2 / 2 * sum((p**2).sum() for p in params.values())
+    grads = torch.autograd.grad(inner, list(params.values()), create_graph=True)
+    ahead = {k: p - ETA * g for (k, p), g in zip(params.items(), grads, strict=True)}
+    model.eval()
+    outer = plain_loss(
+        torch.func.functional_call(model, ahead, (target.patches,)), target.labels
+    ).mean()
+    model.train()
+    wanted = torch.autograd.grad(outer, list(net.parameters()))
+    rule.step(model, batch, target)
+    for p, g in zip(rule.net.parameters(), wanted, strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-8, atol=1e-14)
+
+
+# --- methods -------------------------------------------------------------------------------------
+
+
+def test_every_shipped_method_loads():
+    wanted = """uniform inverse_frequency class_balanced balanced_sampling deferred_reweighting
+        focal ldam_drw logit_adjustment balanced_softmax merge_target fine_tune_target
+        fine_tune_last_layer learning_to_reweight meta_weight_net tdr tdr_faithful"""
+    assert set(wanted.split()) <= set(names())
+    for name in names():
+        method = load_method(name)
+        assert method.name == name and method.data
+    faithful = load_method("tdr_faithful").tdr
+    assert (faithful.update, faithful.alpha, faithful.every) == ("projected", 0.1, 10)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"weighting": "tdr"}, "steers nothing unless"),
+        ({"target": "steer"}, "needs a weighting that it steers"),
+        ({"sampling": "balanced", "weighting": "inverse_frequency"}, "correct twice"),
+        ({"loss": "balanced_softmax", "sampling": "balanced"}, "correct twice"),
+        ({"loss": "logit_adjustment", "weighting": "class_balanced"}, "correct twice"),
+        ({"deferred": 0.5}, "nothing to defer"),
+        (
+            {"weighting": "tdr", "target": "steer", "sampling": "balanced",
+             "tdr": TdrSettings(realise="shares")},
+            "fixes the shares",
+        ),
+    ],
+)  # fmt: skip
+def test_contradictions_are_refused_with_the_reason(values, reason):
+    with pytest.raises(InputError, match=f"contradicts itself.*{reason}"):
+        Method("mine", **values)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("weightin: tdr", "Did you mean `weighting`"),
+        ("weighting: tdrr", "`weighting` `tdrr` is unknown. Did you mean `tdr`"),
+        ("weighting: tdr\ntarget: steer\ntdr: {alpa: 1.0}", "Did you mean `alpha`"),
+        ("weighting: tdr\ntarget: steer\ntdr: {every: often}", "must be of type int"),
+        ("deferred: true", "must be of type float"),
+        ("- a", "must hold keys and values"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_bad_method_files(tmp_path, text, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_method(str(path))
+    with pytest.raises(InputError, match="no such file"):
+        load_method(str(tmp_path / "none.yaml"))
