@@ -5,7 +5,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -16,6 +16,13 @@ from data_pipelines.synthetic import Synthetic
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.maps import Maps
 from weather_tdr.train import Train
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+Kind = TypeVar("Kind", bound=_Dataclass)
 
 
 @dataclass
@@ -111,9 +118,15 @@ def load_config(folder: Path) -> Config:
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads the configuration of a run; see `read_yaml`."""
+    return read_yaml(Config, path, overrides)
+
+
+def read_yaml(kind: type[Kind], path: Path, overrides: Sequence[str] = ()) -> Kind:
     """Reads a configuration, checks its keys and types, and applies overrides.
 
     Args:
+        kind: dataclass of the configuration.
         path: YAML file.
         overrides: such as ``["--train.steps", "500"]``.
 
@@ -129,16 +142,16 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold keys and values, got {type(values).__name__}.")
-    check_keys(values, Config)
+    check_keys(values, kind)
     for key in overrides:
         if key.startswith("--"):
-            _check_override(key[2:].split("=")[0])
+            _check_override(kind, key[2:].split("=")[0])
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Config, None)
+    parser.add_class_arguments(kind, None)
     try:
         given = parser.parse_args(list(overrides), namespace=parser.parse_object(values))
         made = parser.instantiate(given)
-        return Config(**{f.name: getattr(made, f.name) for f in dataclasses.fields(Config)})
+        return kind(**{f.name: getattr(made, f.name) for f in dataclasses.fields(kind)})
     except InputError:
         raise
     except Exception as error:
@@ -152,9 +165,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise InputError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def _check_override(key: str) -> None:
+def _check_override(kind: Any, key: str) -> None:
     """Refuses an override of a key that does not exist, with the near ones."""
-    kind: type = Config
     done = ""
     for part in key.split("."):
         hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}

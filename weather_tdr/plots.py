@@ -194,3 +194,29 @@ def weight_history_figure(history: pd.DataFrame, title: str) -> Figure:
     axes.set_ylim(bottom=0)
     axes.legend()
     return figure
+
+
+def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
+    """Each method's score on every seed, its mean and standard deviation, best above.
+
+    Args:
+        results: a row a method and seed.
+        score: column to show.
+        title: of the figure.
+    """
+    means = results.groupby("method")[score].mean().sort_values()
+    figure = Figure(figsize=(7.5, 1.2 + 0.34 * len(means)), layout="constrained")
+    axes = figure.subplots()
+    for place, method in enumerate(means.index):
+        values = results.loc[results["method"] == method, score].to_numpy(dtype=float)
+        colour = "tab:red" if method.startswith("tdr") else "tab:blue"
+        axes.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
+        axes.errorbar(
+            values.mean(), place, xerr=values.std(ddof=1) if len(values) > 1 else None,
+            fmt="D", color=colour, markersize=5, capsize=3,
+        )  # fmt: skip
+    axes.set_yticks(range(len(means)), list(means.index))
+    axes.set_xlabel(f"{score.replace('_', ' ')} (1) on test: seeds, mean, standard deviation")
+    axes.set_title(title)
+    axes.grid(axis="x", color="0.85")
+    return figure
