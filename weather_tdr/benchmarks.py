@@ -23,6 +23,7 @@ from data_pipelines.images import Images, make_image_sets
 from data_pipelines.store import open_store
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import Config, read_config
+from weather_tdr.cost import CASES, measure_cost
 from weather_tdr.data import Batch, load_split
 from weather_tdr.evaluate import EVALUATED, predict, predictions_table
 from weather_tdr.image_models import ConvNet, LeNet5, ResNet
@@ -84,6 +85,54 @@ class Benchmark:
     def folder(self) -> Path:
         """Where the results go."""
         return Path(self.output).expanduser() / self.name
+
+
+@dataclass
+class CostBenchmark:
+    """What steering costs.
+
+    Attributes:
+        name: the results go to OUTPUT/NAME.
+        output: folder of all benchmarks.
+        networks: `convnet`, `lenet5`, `resnet20`, `patchnet`.
+        rounds: turns of every variant.
+        threads: of torch.
+    """
+
+    name: str = "cost"
+    output: str = "runs/benchmarks"
+    networks: list[str] = field(default_factory=lambda: list(CASES))
+    rounds: int = 15
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks the names and numbers.
+
+        Raises:
+            InputError: an unknown network, or no round.
+        """
+        for network in self.networks:
+            if network not in CASES:
+                raise unknown_name("`networks`: network", network, CASES)
+        if self.rounds < 1 or self.threads < 1:
+            raise InputError(
+                f"`rounds` and `threads` must be positive, got {self.rounds} and {self.threads}."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return Path(self.output).expanduser() / self.name
+
+
+def run_cost(cost: CostBenchmark, *, progress: bool = True) -> pd.DataFrame:
+    """Measures the cost of a step and writes `cost.csv`."""
+    torch.set_num_threads(cost.threads)
+    table = measure_cost(tuple(cost.networks), cost.rounds, progress=progress)
+    cost.folder.mkdir(parents=True, exist_ok=True)
+    text = table.to_csv(index=False, float_format="%.3f")
+    write_atomically(cost.folder / "cost.csv", text)
+    return table.round(3)
 
 
 def run_benchmark(benchmark: Benchmark, *, progress: bool = True) -> pd.DataFrame:
@@ -171,7 +220,9 @@ def run_cell(benchmark: Benchmark, config: Config | None, method: str, seed: int
         history = fit(model, parts["train"], parts["target"], recipe, settings)
         with torch.inference_mode():
             test = parts["test"]
-            score = torch.cat([probability(model(x)) for x in torch.split(test.patches, 1000)]).numpy()
+            score = torch.cat(
+                [probability(model(x)) for x in torch.split(test.patches, 1000)]
+            ).numpy()
         scores = test_scores(score.astype(np.float64), test.labels.numpy(), 0.5)
         names = [",".join(map(str, side)) for side in (images.minority, images.majority)]
         row |= {"dataset": f"{images.dataset} {names[0]} against {names[1]}"}

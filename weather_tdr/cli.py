@@ -67,8 +67,14 @@ def _dispatch(argv: list[str]) -> None:
     sub.add_argument("--output", type=Path, help="folder for the results; default RUN/maps/FILE")
     sub.add_argument("--resolution", choices=("grid", "stride"), default="grid")
     _common(sub, resume=False)
+    sub = commands.add_parser(
+        "benchmark", help="methods x seeds on one data set, or the cost of steering"
+    )
+    sub.add_argument("config", metavar="CONFIG", help="configs/benchmarks/NAME.yaml, or `cost`")
+    _common(sub, resume=False)
+    sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
     arguments, overrides = parser.parse_known_args(argv)
-    takes_overrides = arguments.command in (*CONFIG_COMMANDS, "demo")
+    takes_overrides = arguments.command in (*CONFIG_COMMANDS, "demo", "benchmark")
     if overrides and not takes_overrides:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     logging.basicConfig(
@@ -76,7 +82,7 @@ def _dispatch(argv: list[str]) -> None:
     )
     # Everything heavy is imported only now: --help and typing errors answer at once.
     from weather_tdr import configs_folder, run
-    from weather_tdr.config import load_config, read_config
+    from weather_tdr.config import load_config, read_config, read_yaml
     from weather_tdr.maps import Maps
 
     progress = not arguments.quiet and sys.stderr.isatty()
@@ -89,6 +95,18 @@ def _dispatch(argv: list[str]) -> None:
             progress=progress,
         )
         _tell(folder)
+    elif arguments.command == "benchmark":
+        from weather_tdr.benchmarks import Benchmark, CostBenchmark, run_benchmark, run_cost
+
+        if arguments.config == "cost":
+            cost = read_yaml(CostBenchmark, None, overrides)
+            print(run_cost(cost, progress=progress).to_string(index=False))
+            _tell(cost.folder)
+        else:
+            benchmark = read_yaml(Benchmark, Path(arguments.config), overrides)
+            run_benchmark(benchmark, progress=progress)
+            print((benchmark.folder / "table.md").read_text())
+            _tell(benchmark.folder)
     elif arguments.command == "evaluate":
         folder = Path(arguments.run)
         config = load_config(folder)
@@ -143,6 +161,10 @@ def _tell(folder: Path) -> None:
         "incident_map.nc": "incident map",
         "incidents.csv": "incident table",
         "figures/precision_recall.png": "precision and recall",
+        "results.csv": "results",
+        "table.md": "table",
+        "methods.png": "figure",
+        "cost.csv": "cost of a step",
     }
     for pattern in ("", "*/"):
         for name, note in notes.items():

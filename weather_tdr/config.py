@@ -122,26 +122,18 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return read_yaml(Config, path, overrides)
 
 
-def read_yaml(kind: type[Kind], path: Path, overrides: Sequence[str] = ()) -> Kind:
+def read_yaml(kind: type[Kind], path: Path | None, overrides: Sequence[str] = ()) -> Kind:
     """Reads a configuration, checks its keys and types, and applies overrides.
 
     Args:
         kind: dataclass of the configuration.
-        path: YAML file.
+        path: YAML file; None for the defaults.
         overrides: such as ``["--train.steps", "500"]``.
 
     Raises:
         InputError: no such file, no YAML, an unknown key or a value of the wrong type.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"CONFIG must be a YAML file, got {path}, which {what}.")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold keys and values, got {type(values).__name__}.")
+    values = {} if path is None else _load(path)
     check_keys(values, kind)
     for key in overrides:
         if key.startswith("--"):
@@ -161,8 +153,21 @@ def read_yaml(kind: type[Kind], path: Path, overrides: Sequence[str] = ()) -> Ki
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             raise cause from None
-        where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
+        where = " ".join(map(str, [path or "", *overrides])).strip()
         raise InputError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"CONFIG must be a YAML file, got {path}, which {what}.")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold keys and values, got {type(values).__name__}.")
+    return values
 
 
 def _check_override(kind: Any, key: str) -> None:

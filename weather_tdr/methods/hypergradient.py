@@ -184,9 +184,11 @@ def target_gradient(
     value = loss(logits, target.labels).mean()
     grads = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
     v = {
-        k: (torch.zeros_like(p) if g is None else g) + l2 * p.detach()
+        k: torch.zeros_like(p) if g is None else g
         for (k, p), g in zip(leaves.items(), grads, strict=True)
     }
+    if l2:
+        v = {k: g + l2 * leaves[k].detach() for k, g in v.items()}
     value = value.detach()
     if l2:
         value = value + l2 / 2 * dot(ahead, ahead).detach()
@@ -218,12 +220,15 @@ def group_gradients(
 
 def combine(grads: list[Params | None], weights: Tensor, like: Params) -> Params:
     """sum_k w_k G_k, for the parameters `like`."""
-    present = [(w, g) for w, g in zip(weights, grads, strict=True) if g is not None]
-    total = {k: present[0][0] * present[0][1][k] for k in like}
-    for weight, grad in present[1:]:
-        for k in total:
-            total[k].addcmul_(grad[k], weight)
-    return total
+    present = [
+        torch._foreach_mul([g[k] for k in like], w)
+        for w, g in zip(weights, grads, strict=True)
+        if g is not None
+    ]
+    total = list(present[0])
+    for more in present[1:]:
+        torch._foreach_add_(total, more)
+    return dict(zip(like, total, strict=True))
 
 
 def sample_slopes(model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Tensor) -> Tensor:

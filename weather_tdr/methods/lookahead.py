@@ -19,7 +19,8 @@ def trainable(model: nn.Module) -> Params:
 
 def dot(first: Params, second: Params) -> Tensor:
     """Inner product over all parameters."""
-    return torch.stack([torch.dot(first[k].flatten(), second[k].flatten()) for k in first]).sum()
+    products = torch._foreach_mul(list(first.values()), [second[k] for k in first])
+    return torch.stack([p.sum() for p in products]).sum()
 
 
 def look_ahead(
@@ -48,8 +49,14 @@ def look_ahead(
         InputError: an optimiser without a known update.
     """
     if optimizer is None:
-        ahead = {k: p - learning_rate * (inner[k] + l2 * p) for k, p in params.items()}
-        return ({k: p.detach() for k, p in ahead.items()} if detach else ahead), None
+        old = [p.detach() if detach else p for p in params.values()]
+        # p (1 - eta r) - eta g, over all parameters at once
+        moved = torch._foreach_add(
+            torch._foreach_mul(old, 1.0 - learning_rate * l2),
+            [inner[k] for k in params],
+            alpha=-learning_rate,
+        )
+        return dict(zip(params, moved, strict=True)), None
     known: dict[type, Update] = {
         torch.optim.SGD: _sgd,
         torch.optim.Adam: _adam,
@@ -65,9 +72,9 @@ def look_ahead(
     ahead, slopes = {}, {}
     for name, p in params.items():
         group = group_of[id(p)]
-        moved, slopes[name] = update(p, inner[name], group, optimizer.state.get(p, {}))
+        u, slopes[name] = update(p, inner[name], group, optimizer.state.get(p, {}))
         decay = group["weight_decay"] if _is_decoupled(optimizer, group) else 0.0
-        ahead[name] = p * (1 - learning_rate * decay) - learning_rate * moved
+        ahead[name] = p * (1 - learning_rate * decay) - learning_rate * u
         if detach:
             ahead[name], slopes[name] = ahead[name].detach(), slopes[name].detach()
     return ahead, slopes

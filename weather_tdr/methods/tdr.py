@@ -145,8 +145,9 @@ class Tdr:
         Raises:
             InputError: the target loss is not finite.
         """
-        for name in ("weights", "logits", "moment", "square"):
-            setattr(self, name, getattr(self, name).to(batch.patches))
+        if self.weights.dtype != batch.patches.dtype or self.weights.device != batch.patches.device:
+            for name in ("weights", "logits", "moment", "square"):
+                setattr(self, name, getattr(self, name).to(batch.patches))
         scale = self.scale(batch)
         turn = (
             self.steps % self.settings.every == 0
