@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from weather_tdr.models import PatchNet, probability
 from weather_tdr.plots import methods_figure, save_figure
 from weather_tdr.run import build, commit
 from weather_tdr.scores import Counts, choose_threshold, ranking_scores
+from weather_tdr.tables import main_score, markdown
 from weather_tdr.train import Train, fit
 
 log = logging.getLogger(__name__)
@@ -130,9 +132,10 @@ def run_cost(cost: CostBenchmark, *, progress: bool = True) -> pd.DataFrame:
     torch.set_num_threads(cost.threads)
     table = measure_cost(tuple(cost.networks), cost.rounds, progress=progress)
     cost.folder.mkdir(parents=True, exist_ok=True)
+    table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
     text = table.to_csv(index=False, float_format="%.3f")
     write_atomically(cost.folder / "cost.csv", text)
-    return table.round(3)
+    return table.drop(columns=["date", "commit"]).round(3)
 
 
 def run_benchmark(benchmark: Benchmark, *, progress: bool = True) -> pd.DataFrame:
@@ -244,7 +247,15 @@ def run_cell(benchmark: Benchmark, config: Config | None, method: str, seed: int
         label = of["test"]["label"].to_numpy()
         scores = test_scores(of["test"]["score"].to_numpy(), label, threshold)
         row |= {"dataset": Path(benchmark.run).stem, "imbalance": 1.0 - float(label.mean())}
-    return row | scores | {"seconds": history.attrs["seconds"], "commit": commit()}
+    return (
+        row
+        | scores
+        | {
+            "seconds": history.attrs["seconds"],
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "commit": commit(),
+        }
+    )
 
 
 def make_network(name: str, shape: torch.Size) -> nn.Module:
@@ -282,28 +293,3 @@ def test_scores(score: np.ndarray, label: np.ndarray, threshold: float) -> dict[
 
 
 test_scores.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
-
-
-def main_score(results: pd.DataFrame) -> str:
-    """Average precision where incidents are rare in the test data, else balanced accuracy."""
-    rare = results["dataset"].str.contains(" against ").sum() == 0
-    return "average_precision" if rare else "balanced_accuracy"
-
-
-def markdown(results: pd.DataFrame) -> str:
-    """Mean and standard deviation over seeds of each method, best first."""
-    score = main_score(results)
-    columns = [score, "roc_auc", "minority_recall", "minority_precision", "g_mean", "csi"]
-    lines = [
-        f"| method | data | seeds | {' | '.join(c.replace('_', ' ') for c in columns)} | seconds |",
-        "|---" * (len(columns) + 4) + "|",
-    ]
-    order = results.groupby("method")[score].mean().sort_values(ascending=False).index
-    for method in order:
-        part = results[results["method"] == method]
-        cells = [f"{part[c].mean():.3f} ± {part[c].std(ddof=1):.3f}" for c in columns]
-        lines.append(
-            f"| `{method}` | {part['data'].iloc[0]} | {len(part)} | {' | '.join(cells)} | "
-            f"{part['seconds'].mean():.0f} |"
-        )
-    return "\n".join(lines) + "\n"

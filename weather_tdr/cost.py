@@ -126,6 +126,8 @@ def _variants(case: Case) -> dict[tuple[str, str, int], Callable[[], Step]]:
         found["higher", "unrolled", 1] = lambda: _higher(case)
     if importlib.util.find_spec("torchopt"):
         found["torchopt", "unrolled", 1] = lambda: _torchopt(case)
+    if importlib.util.find_spec("betty"):
+        found["betty", "finite_difference", 1] = lambda: _betty(case)
     return found
 
 
@@ -213,6 +215,51 @@ def _torchopt(case: Case) -> Step:
         losses = cross_entropy(model(batch.patches), batch.labels)
         (weights[batch.groups] * losses).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
+    return step
+
+
+def _betty(case: Case) -> Step:
+    """The same problem with Betty's DARTS: an approximate hypergradient each step."""
+    problems, configs, engine = (
+        importlib.import_module(f"betty.{name}") for name in ("problems", "configs", "engine")
+    )
+    batch, target = _data(case)
+
+    class Inner(problems.ImplicitProblem):  # type: ignore[misc, name-defined]
+        def training_step(self, _: object) -> torch.Tensor:
+            losses = cross_entropy(self(batch.patches), batch.labels)
+            value: torch.Tensor = (self.outer()[batch.groups] * losses).mean()
+            return value
+
+    class Outer(problems.ImplicitProblem):  # type: ignore[misc, name-defined]
+        def training_step(self, _: object) -> torch.Tensor:
+            return cross_entropy(self.inner(target.patches), target.labels).mean()
+
+    class Weights(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.Parameter(torch.full((2,), 0.5))
+
+        def forward(self) -> torch.Tensor:
+            return self.weights
+
+    model, weights = case.make().train(), Weights()
+    settings = configs.Config(type="darts", unroll_steps=1)
+    inner = Inner(
+        "inner", settings, model, _optimizer(model), train_data_loader=[(torch.zeros(1),)]
+    )
+    rule = torch.optim.SGD(weights.parameters(), lr=0.1)
+    outer = Outer("outer", settings, weights, rule, train_data_loader=[(torch.zeros(1),)])
+    made = engine.Engine(
+        config=configs.EngineConfig(),
+        problems=[outer, inner],
+        dependencies={"u2l": {outer: [inner]}, "l2u": {inner: [outer]}},
+    )
+
+    def step() -> None:
+        made.global_step += 1
+        made.train_step()
 
     return step
 

@@ -5,6 +5,7 @@ import logging
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,7 @@ def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
         test = predictions[predictions["split"] == "test"]
         curves[method] = Curve.of(test["score"].to_numpy(), test["label"].to_numpy())
     table = pd.DataFrame(rows)
+    table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
     write_atomically(folder / "comparison.csv", table.to_csv(index=False))
     figure = precision_recall_figure(curves, base_rate)
     save_figure(figure, folder / "figures" / "precision_recall.png")

@@ -1,0 +1,72 @@
+"""What the README shows runs, and its tables are those of the committed results."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from test_end_to_end import fails
+
+from weather_tdr.cli import main
+from weather_tdr.config import read_config
+from weather_tdr.tables import cost_markdown, markdown, run_markdown
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TABLES = re.findall(r"<!-- (run|results|cost): (\S+) -->\n(.*?)<!-- end -->", README, re.S)
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def test_python_snippets_run(capsys):
+    names: dict = {}
+    for code in blocks("python"):
+        exec(compile(code, "README.md", "exec"), names)
+    assert "target_loss" in capsys.readouterr().out
+    assert float(names["tdr"].weights.sum()) == pytest.approx(1.0)
+
+
+def test_the_configuration_and_commands_run(tmp_path, small_files, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    values = yaml.safe_load(blocks("yaml")[0])
+    assert fails(capsys, "run", "none.yaml")
+    Path("my_fields.nc").write_bytes(small_files[0].read_bytes())
+    Path("new_fields.nc").write_bytes(small_files[0].read_bytes())
+    Path("my_catalogue.csv").write_bytes(small_files[1].read_bytes())
+    Path("my_storms.yaml").write_text(blocks("yaml")[0])
+    assert read_config(Path("my_storms.yaml")).name == values["name"]
+    small = [
+        "--train.steps=20", "--patches.size=8", "--patches.stride=2", "--train.width=6",
+        "--splits.target_per_group=5", "--splits.fractions=[0.5,0.25,0.25]", "--quiet",
+        "--maps.figures=1",
+    ]  # fmt: skip
+    run, changed, mapped = [shlex.split(x, comments=True)[1:] for x in blocks("sh")[1].splitlines()]
+    main([*run, *small])
+    main([*mapped, "--quiet"])
+    assert Path("runs/my_storms/tdr/maps/new_fields/incident_map.nc").is_file()
+    assert changed[:2] == run and changed[2] == "--train.steps"
+
+
+@pytest.mark.parametrize(("kind", "path", "table"), TABLES)
+def test_tables_are_those_of_the_committed_results(kind, path, table):
+    results = pd.read_csv(ROOT / path)
+    make = {"results": markdown, "run": run_markdown, "cost": cost_markdown}[kind]
+    assert table.strip() == make(results).strip()
+
+
+def test_there_are_tables_and_files():
+    assert {kind for kind, _, _ in TABLES} == {"run", "results", "cost"}
+    for path in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"configs/[\w/]+\.yaml", README):
+        assert (ROOT / name).is_file(), name
+
+
+def test_make_targets_are_the_two_commands():
+    makefile = (ROOT / "Makefile").read_text()
+    for line in blocks("sh")[0].splitlines():
+        assert f"\n{line.split()[1]}:" in makefile
