@@ -53,8 +53,8 @@ class Method:
     target: Literal["unused", "merge", "steer", "fine_tune"] = "merge"
     weights_per: Literal["class", "group"] = "class"
     deferred: float = 0.0
-    fine_tune_share: float = 0.2
-    fine_tune_rate: float = 0.2
+    fine_tune_share: float = 0.5
+    fine_tune_rate: float = 1.0
     fine_tune_layers: Literal["all", "last"] = "all"
     tdr: TdrSettings = field(default_factory=TdrSettings)
 
