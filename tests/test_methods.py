@@ -80,7 +80,8 @@ def test_static_weights():
         got = class_balanced(counts, beta)
         assert float((got * counts).sum() / counts.sum()) == pytest.approx(1.0)
         effective = (1 - beta ** counts.double().numpy()) / (1 - beta)  # Cui et al., eq. 2
-        np.testing.assert_allclose(got * effective, (got * effective)[0], rtol=1e-5)
+        product = got.numpy() * effective
+        np.testing.assert_allclose(product, product[0], rtol=1e-5)
     torch.testing.assert_close(class_balanced(counts, 0.0), torch.ones(3))
     for rule in (inverse_frequency, class_balanced):
         with pytest.raises(InputError, match="every group"):
@@ -328,10 +329,10 @@ def test_contradictions_are_refused_with_the_reason(values, reason):
     ("text", "words"),
     [
         ("weightin: tdr", "Did you mean `weighting`"),
-        ("weighting: tdrr", "`weighting` `tdrr` is unknown. Did you mean `tdr`"),
-        ("weighting: tdr\ntarget: steer\ntdr: {alpa: 1.0}", "Did you mean `alpha`"),
-        ("weighting: tdr\ntarget: steer\ntdr: {every: often}", "must be of type int"),
-        ("deferred: true", "must be of type float"),
+        ("weighting: tdrr", "weighting.*tdrr"),
+        ("weighting: tdr\ntarget: steer\ntdr: {alpa: 1.0}", "Did you mean `tdr.alpha`"),
+        ("weighting: tdr\ntarget: steer\ntdr: {every: often}", "tdr.every"),
+        ("deferred: true", "deferred"),
         ("- a", "must hold keys and values"),
         ("a: [", "is no YAML"),
     ],

@@ -82,8 +82,9 @@ def _dispatch(argv: list[str]) -> None:
     )
     # Everything heavy is imported only now: --help and typing errors answer at once.
     from weather_tdr import configs_folder, run
-    from weather_tdr.config import load_config, read_config, read_yaml
+    from weather_tdr.config import load_config, read_config
     from weather_tdr.maps import Maps
+    from weather_tdr.settings import read_yaml
 
     progress = not arguments.quiet and sys.stderr.isatty()
     if arguments.command == "map":

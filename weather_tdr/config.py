@@ -1,28 +1,19 @@
 """The configuration of a run: read from YAML, checked key by key, overridden, written resolved."""
 
 import dataclasses
-import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser
 
 from data_pipelines.build import Fields, Incidents, Patches, Splits
-from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.errors import InputError
 from data_pipelines.synthetic import Synthetic
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.maps import Maps
+from weather_tdr.settings import read_yaml
 from weather_tdr.train import Train
-
-
-class _Dataclass(Protocol):
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
-
-
-Kind = TypeVar("Kind", bound=_Dataclass)
 
 
 @dataclass
@@ -120,81 +111,3 @@ def load_config(folder: Path) -> Config:
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Reads the configuration of a run; see `read_yaml`."""
     return read_yaml(Config, path, overrides)
-
-
-def read_yaml(kind: type[Kind], path: Path | None, overrides: Sequence[str] = ()) -> Kind:
-    """Reads a configuration, checks its keys and types, and applies overrides.
-
-    Args:
-        kind: dataclass of the configuration.
-        path: YAML file; None for the defaults.
-        overrides: such as ``["--train.steps", "500"]``.
-
-    Raises:
-        InputError: no such file, no YAML, an unknown key or a value of the wrong type.
-    """
-    values = {} if path is None else _load(path)
-    check_keys(values, kind)
-    for key in overrides:
-        if key.startswith("--"):
-            _check_override(kind, key[2:].split("=")[0])
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, None)
-    try:
-        given = parser.parse_args(list(overrides), namespace=parser.parse_object(values))
-        made = parser.instantiate(given)
-        return kind(**{f.name: getattr(made, f.name) for f in dataclasses.fields(kind)})
-    except InputError:
-        raise
-    except Exception as error:
-        # The parser wraps what our own checks say; theirs is the better text.
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise cause from None
-        where = " ".join(map(str, [path or "", *overrides])).strip()
-        raise InputError(f"{where}: {' '.join(str(error).split())}") from error
-
-
-def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"CONFIG must be a YAML file, got {path}, which {what}.")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold keys and values, got {type(values).__name__}.")
-    return values
-
-
-def _check_override(kind: Any, key: str) -> None:
-    """Refuses an override of a key that does not exist, with the near ones."""
-    done = ""
-    for part in key.split("."):
-        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
-        if part not in hints:
-            raise unknown_name("key", key, [done + v for v in hints])
-        kind, done = hints[part], f"{done}{part}."
-    if dataclasses.is_dataclass(kind):
-        inside = ", ".join(f.name for f in dataclasses.fields(kind))
-        raise InputError(f"`{key}` must be overridden key by key. There is: {inside}.")
-
-
-def check_keys(values: dict[str, Any], kind: type, prefix: str = "") -> None:
-    """Refuses keys that the dataclass does not have, with the near ones."""
-    hints = typing.get_type_hints(kind)
-    valid = {f.name: hints[f.name] for f in dataclasses.fields(kind)}
-    for key, value in values.items():
-        if key not in valid:
-            raise unknown_name("key", f"{prefix}{key}", [f"{prefix}{v}" for v in valid])
-        inner = valid[key]
-        if dataclasses.is_dataclass(inner):
-            if not isinstance(value, dict):
-                raise InputError(
-                    f"`{prefix}{key}` must hold keys and values, got {value!r}. There is: "
-                    f"{', '.join(f.name for f in dataclasses.fields(inner))}."
-                )
-            check_keys(value, typing.cast(type, inner), f"{prefix}{key}.")

@@ -34,9 +34,10 @@ from torch.func import functional_call, jvp
 
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
+from weather_tdr.methods.double_backward import double_backward
 from weather_tdr.methods.lookahead import Params, dot, look_ahead, trainable
+from weather_tdr.methods.losses import Loss
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> loss of each sample, shape (n,)
 Way = Literal["auto", "per_group", "forward_mode", "double_backward", "finite_difference"]
 MOST_PARTS = 4  # more groups than this and one forward-mode pass is cheaper than so many parts
 
@@ -267,41 +268,3 @@ def sample_differences(
             state = {**moved, **frozen_buffers(model)}
             values.append(loss(functional_call(model, state, (batch.patches,)), batch.labels))
     return (values[0] - values[1]) / (2 * step)
-
-
-def double_backward(
-    model: nn.Module,
-    batch: Batch,
-    weights: Tensor,
-    scale: Tensor,
-    target: Batch,
-    loss: Loss,
-    learning_rate: float,
-    l2: float,
-    target_l2: float,
-    optimizer: torch.optim.Optimizer | None,
-    buffers: Params,
-    random: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The hypergradient by differentiating through the lookahead: slow; the oracle.
-
-    Returns:
-        dT/dw, shape (groups,), and T.
-    """
-    params = trainable(model)
-    w = weights.detach().clone().requires_grad_()
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(random)
-        state = {**params, **{k: b.clone() for k, b in buffers.items()}}
-        losses = loss(functional_call(model, state, (batch.patches,)), batch.labels)
-    total = (w[batch.groups] * scale * losses).sum()
-    grads = torch.autograd.grad(total, list(params.values()), create_graph=True)
-    inner = dict(zip(params, grads, strict=True))
-    ahead, _ = look_ahead(params, inner, learning_rate, l2, optimizer, detach=False)
-    training = [m for m in model.modules() if m.training]
-    model.eval()
-    logits = functional_call(model, ahead, (target.patches,))
-    for module in training:
-        module.training = True
-    outer = loss(logits, target.labels).mean() + target_l2 / 2 * dot(ahead, ahead)
-    return torch.autograd.grad(outer, w)[0], outer.detach()

@@ -3,18 +3,16 @@
 Each is a small YAML file, `configs/methods/NAME.yaml` or one of the user's own.
 """
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
-
-import yaml
+from typing import Literal
 
 from data_pipelines.errors import InputError, unknown_name
 from weather_tdr import configs_folder
 from weather_tdr.methods.losses import NAMES as LOSSES
 from weather_tdr.methods.losses import PRIOR_AWARE
 from weather_tdr.methods.tdr import TdrSettings
+from weather_tdr.settings import read_yaml
 
 Weighting = Literal[
     "uniform",
@@ -126,35 +124,4 @@ def load_method(name: str) -> Method:
         if own:
             raise InputError(f"method `{name}`: no such file. Check the path.")
         raise unknown_name("method", name, names(), " Or give the path of a YAML file.")
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold keys and values, got {type(values).__name__}.")
-    if "tdr" in values:
-        values["tdr"] = _make(TdrSettings, values["tdr"], f"{path.stem}.tdr")
-    method: Method = _make(Method, {"name": path.stem, **values}, path.stem)
-    return method
-
-
-def _make(kind: type, values: Any, where: str) -> Any:
-    """A settings dataclass from YAML values, with names and choices checked."""
-    if not isinstance(values, dict):
-        raise InputError(f"`{where}` must hold keys and values, got {values!r}.")
-    hints = get_type_hints(kind)
-    known = [f.name for f in dataclasses.fields(kind)]
-    for key, value in values.items():
-        if key not in known:
-            raise unknown_name(f"method `{where}`: key", str(key), known)
-        choices = get_args(hints[key])
-        if choices and value not in choices:
-            raise unknown_name(f"method `{where}`: `{key}`", str(value), choices)
-        wanted = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}.get(hints[key])
-        if wanted and (
-            not isinstance(value, wanted) or (isinstance(value, bool) != (bool in wanted))
-        ):
-            raise InputError(
-                f"method `{where}`: `{key}` must be of type {hints[key].__name__}, got {value!r}."
-            )
-    return kind(**values)
+    return read_yaml(Method, path, name=path.stem)

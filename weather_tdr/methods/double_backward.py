@@ -1,0 +1,47 @@
+"""The oracle: the hypergradient by backpropagation through the lookahead."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from weather_tdr.data import Batch
+from weather_tdr.methods.lookahead import Params, dot, look_ahead, trainable
+from weather_tdr.methods.losses import Loss
+
+
+def double_backward(
+    model: nn.Module,
+    batch: Batch,
+    weights: Tensor,
+    scale: Tensor,
+    target: Batch,
+    loss: Loss,
+    learning_rate: float,
+    l2: float,
+    target_l2: float,
+    optimizer: torch.optim.Optimizer | None,
+    buffers: Params,
+    random: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The hypergradient by differentiating through the lookahead: slow; the oracle.
+
+    Returns:
+        dT/dw, shape (groups,), and T.
+    """
+    params = trainable(model)
+    w = weights.detach().clone().requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(random)
+        state = {**params, **{k: b.clone() for k, b in buffers.items()}}
+        losses = loss(functional_call(model, state, (batch.patches,)), batch.labels)
+    total = (w[batch.groups] * scale * losses).sum()
+    grads = torch.autograd.grad(total, list(params.values()), create_graph=True)
+    inner = dict(zip(params, grads, strict=True))
+    ahead, _ = look_ahead(params, inner, learning_rate, l2, optimizer, detach=False)
+    training = [m for m in model.modules() if m.training]
+    model.eval()
+    logits = functional_call(model, ahead, (target.patches,))
+    for module in training:
+        module.training = True
+    outer = loss(logits, target.labels).mean() + target_l2 / 2 * dot(ahead, ahead)
+    return torch.autograd.grad(outer, w)[0], outer.detach()
