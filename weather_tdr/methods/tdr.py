@@ -17,6 +17,7 @@ from weather_tdr.methods.hypergradient import (
 from weather_tdr.methods.lookahead import trainable
 from weather_tdr.methods.losses import Loss, cross_entropy
 
+MEMORY = 0.9  # of the running mean of normalised hypergradients
 HIGHEST = 100.0  # upper limit of a weight in the projection of the reference implementation
 
 
@@ -27,8 +28,8 @@ class TdrSettings:
     Attributes:
         update: `projected`: w <- Pi(w - alpha h), Pi clips to [0, 100] and divides by the sum (the
             reference implementation); `exponentiated`: w <- w exp(-alpha h / eta), normalised;
-            `adam`: the same on the logits of w with h over the root of its running mean square,
-            so that alpha means the same on every problem.
+            `normalised`: the same with the running mean of h / |h| in place of h / eta, so that
+            alpha means the same on every problem and to the end of the training.
         alpha: step of the weights.
         every: steps between two moves of the weights.
         start: share of all steps before the weights move.
@@ -46,7 +47,7 @@ class TdrSettings:
         finish: share of the last steps in which the target set joins the training batches.
     """
 
-    update: Literal["projected", "exponentiated", "adam"] = "projected"
+    update: Literal["projected", "exponentiated", "normalised"] = "projected"
     alpha: float = 0.1
     every: int = 10
     start: float = 0.0
@@ -78,7 +79,7 @@ class TdrSettings:
         if self.update == "projected" and self.pull:
             raise InputError(
                 "`tdr.pull` acts on logits, which `update: projected` has not. "
-                "Use `exponentiated` or `adam`."
+                "Use `exponentiated` or `normalised`."
             )
 
 
@@ -125,7 +126,6 @@ class Tdr:
         self.steps = 0
         self.logits = torch.log(self.weights.clamp(min=1e-12))
         self.moment = torch.zeros(self.groups)
-        self.square = torch.zeros(())
         self.moves = 0
         self.hypergradient = torch.zeros(self.groups)
         self.target_loss = float("nan")
@@ -146,7 +146,7 @@ class Tdr:
             InputError: the target loss is not finite.
         """
         if self.weights.dtype != batch.patches.dtype or self.weights.device != batch.patches.device:
-            for name in ("weights", "logits", "moment", "square"):
+            for name in ("weights", "logits", "moment"):
                 setattr(self, name, getattr(self, name).to(batch.patches))
         scale = self.scale(batch)
         turn = (
@@ -211,7 +211,7 @@ class Tdr:
         move = {
             "projected": self._projected,
             "exponentiated": self._exponentiated,
-            "adam": self._adam,
+            "normalised": self._normalised,
         }[self.settings.update]
         self.moves += 1
         moved = move(self.hypergradient)
@@ -228,13 +228,10 @@ class Tdr:
     def _exponentiated(self, slope: Tensor) -> Tensor:
         return self._softmax(self.settings.alpha * slope / max(self.learning_rate, 1e-12))
 
-    def _adam(self, slope: Tensor) -> Tensor:
-        slope = slope / max(self.learning_rate, 1e-12)
-        self.moment = 0.9 * self.moment + 0.1 * slope
-        self.square = 0.99 * self.square + 0.01 * slope.square().mean()
-        moment = self.moment / (1 - 0.9**self.moves)
-        root = (self.square / (1 - 0.99**self.moves)).sqrt()
-        return self._softmax(self.settings.alpha * moment / (root + 1e-12))
+    def _normalised(self, slope: Tensor) -> Tensor:
+        norm = slope.norm()
+        self.moment = MEMORY * self.moment + (1 - MEMORY) * slope / norm.clamp(min=1e-30)
+        return self._softmax(self.settings.alpha * self.moment / (1 - MEMORY**self.moves))
 
     def _softmax(self, step: Tensor) -> Tensor:
         logits = self.logits - self.logits.mean()
@@ -248,7 +245,6 @@ class Tdr:
             "weights": self.weights,
             "logits": self.logits,
             "moment": self.moment,
-            "square": self.square,
             "counts": counts,
             "hypergradient": self.hypergradient,
             "target_loss": torch.tensor(self.target_loss),
@@ -256,7 +252,7 @@ class Tdr:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Puts back what `state` gave."""
-        for name in ("weights", "logits", "moment", "square", "hypergradient"):
+        for name in ("weights", "logits", "moment", "hypergradient"):
             setattr(self, name, state[name])
         self.steps, self.moves = (int(v) for v in state["counts"])
         self.target_loss = float(state["target_loss"])
