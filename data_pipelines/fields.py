@@ -98,6 +98,10 @@ def _open(paths: Sequence[str | Path]) -> xr.Dataset:
         if isinstance(error, InputError):
             raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "did not find a match" in first:
+            first = "no known format"
+        elif "monotonic global indexes" in first:
+            first = "they overlap in time. Give each time once."
         raise InputError(
             f"`fields.paths`: cannot open {', '.join(map(str, files[:3]))} as NetCDF or Zarr: "
             f"{first}"

@@ -25,7 +25,7 @@ def training_statistics(fields: xr.DataArray, split: IntArray) -> tuple[da.Array
     axes = (0, 2, 3)
     # One pass, so that no chunk has to wait in memory for the mean. In float64 the squares of
     # 1e5 Pa lose 1e-12 of the variance.
-    total = weights.sum(axis=axes)
+    total = da.maximum(weights.sum(axis=axes), 1e-300)  # all missing: 0, refused as constant
     mean = (weights * values).sum(axis=axes) / total
     square = (weights * values**2).sum(axis=axes) / total
     return mean, da.sqrt(da.maximum(square - mean**2, 0.0))

@@ -35,22 +35,34 @@ def test_results_resume_and_other_settings(tmp_path, capsys):
     main(["benchmark", str(config), "--quiet"])
     folder = tmp_path / "tiny"
     results = pd.read_csv(folder / "results.csv")
-    assert len(results) == 4 and set(results["data"]) == {"train", "train, target steers"}
+    assert len(results) == 4 and set(results["data"]) == {"train", "train, target steers, then joins"}
     assert "| `tdr` |" in capsys.readouterr().out
     assert (folder / "methods.png").stat().st_size > 5000
     # A finished cell is never run again: a changed one stays; a missing one comes back the same.
-    cell, other = folder / "cells" / "tdr-1.json", folder / "cells" / "uniform-0.json"
+    cell, other = (next((folder / "cells").glob(f"{n}-*.json")) for n in ("tdr-1", "uniform-0"))
     changed = json.loads(other.read_text()) | {"accuracy": 0.123}
     other.write_text(json.dumps(changed))
     cell.unlink()
     main(["benchmark", str(config), "--quiet"])
     again = pd.read_csv(folder / "results.csv")
     assert again["accuracy"].iloc[0] == 0.123
-    drop = ["seconds", "accuracy"]
+    drop = ["seconds", "accuracy", "date", "commit"]
     pd.testing.assert_frame_equal(again.drop(columns=drop), results.drop(columns=drop))
+    # Other settings have cells of their own; so has another method under the same name.
+    main(["benchmark", str(config), "--quiet", "--train.steps", "10", "--methods=[uniform]"])
+    assert set(pd.read_csv(folder / "results.csv")["steps"]) == {10}
+    assert len(list((folder / "cells").iterdir())) == 6
+    own = tmp_path / "uniform.yaml"
+    own.write_text("loss: focal")
+    main(["benchmark", str(config), "--quiet", f"--methods=[{own}]", "--seeds=1"])
+    assert pd.read_csv(folder / "results.csv")["data"].tolist() == ["train + target"]
+    # A cell that fails leaves the others, and says why.
+    own.write_text("weighting: inverse_frequency")
     with pytest.raises(SystemExit) as stop:
-        main(["benchmark", str(config), "--quiet", "--train.steps", "30"])
-    assert stop.value.code == 2 and "results of other settings" in capsys.readouterr().err
+        main(["benchmark", str(config), "--quiet", f"--methods=[{own},merge_target]",
+              "--seeds=1", "--train.learning_rate=1e30"])  # fmt: skip
+    assert stop.value.code == 2
+    assert "2 of 2 cells failed" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["benchmark", str(config), "--network", "lenet"])
     assert "Did you mean `lenet5`" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 A finished cell (method, seed) is a file and is never run again.
 """
 
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -21,7 +22,8 @@ from tqdm import tqdm
 
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.images import Images, make_image_sets
-from data_pipelines.store import open_store
+from data_pipelines.schema import GROUPS, LABELS
+from data_pipelines.store import open_store, store_identity
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import Config, read_config
 from weather_tdr.cost import CASES, measure_cost
@@ -61,7 +63,7 @@ class Benchmark:
     output: str = "runs/benchmarks"
     images: Images = field(default_factory=Images)
     run: str = ""
-    network: str = "lenet5"
+    network: str = "convnet"
     methods: list[str] = field(default_factory=lambda: ["uniform", "tdr"])
     seeds: int = 5
     workers: int = 0
@@ -80,8 +82,9 @@ class Benchmark:
                 "`seeds` must be positive and `workers` not negative, got "
                 f"{self.seeds} and {self.workers}."
             )
-        for method in self.methods:
-            load_method(method)
+        made = [load_method(method).name for method in self.methods]
+        if not made or len(set(made)) < len(made):
+            raise InputError(f"`methods` must name each method once, got {self.methods}.")
 
     @property
     def folder(self) -> Path:
@@ -145,37 +148,42 @@ def run_benchmark(benchmark: Benchmark, *, progress: bool = True) -> pd.DataFram
         The results: a row a method and seed.
 
     Raises:
-        InputError: the folder holds cells of other settings.
+        InputError: a cell failed; the others are kept.
     """
     folder = benchmark.folder
     cells = folder / "cells"
     cells.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps(_settings(benchmark), indent=2) + "\n"
-    kept = folder / "settings.json"
-    if kept.is_file() and kept.read_text() != settings:
-        raise InputError(
-            f"{folder} holds results of other settings. Choose another `name`, or delete it."
-        )
-    write_atomically(kept, settings)
     config = read_config(Path(benchmark.run)) if benchmark.run else None
+    data = ""
     if config is not None:
         config.output, config.name = str(folder), "run"
-        build(config, progress=progress)
-    wanted = [(m, s) for s in range(benchmark.seeds) for m in benchmark.methods]
-    todo = [c for c in wanted if not _cell(cells, *c).is_file()]
+        data = store_identity(open_store(build(config, progress=progress)).attrs)
+    wanted = {
+        cells / f"{load_method(m).name}-{s}-{_identity(benchmark, m, data)}.json": (m, s)
+        for s in range(benchmark.seeds)
+        for m in benchmark.methods
+    }
+    todo = [path for path in wanted if not path.is_file()]
+    failed: dict[str, str] = {}
     workers = min(benchmark.workers or len(os.sched_getaffinity(0)), max(len(todo), 1))
     log.info("%d of %d cells to run, %d at once", len(todo), len(wanted), workers)
     # Started afresh, not forked: forking after threads have started deadlocks.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = {pool.submit(run_cell, benchmark, config, *c): c for c in todo}
+        jobs = {pool.submit(run_cell, benchmark, config, *wanted[p], p): p for p in todo}
         bar = tqdm(total=len(todo), desc=benchmark.name, disable=not progress, unit="cell")
         for job in as_completed(jobs):
-            write_atomically(_cell(cells, *jobs[job]), json.dumps(no_nan(job.result())) + "\n")
+            if error := job.exception():
+                failed[jobs[job].stem] = str(error)
             bar.update()
         bar.close()
-    rows = [json.loads(_cell(cells, *c).read_text()) for c in wanted]
-    results = pd.DataFrame(rows)
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise InputError(
+            f"{len(failed)} of {len(wanted)} cells failed, the first is {name}: {reason} "
+            "Finished cells are kept; the same command goes on with the rest."
+        )
+    results = pd.DataFrame([json.loads(path.read_text()) for path in wanted])
     write_atomically(folder / "results.csv", results.to_csv(index=False, float_format="%.6g"))
     write_atomically(folder / "table.md", markdown(results))
     score = main_score(results)
@@ -183,29 +191,28 @@ def run_benchmark(benchmark: Benchmark, *, progress: bool = True) -> pd.DataFram
     return results
 
 
-def _settings(benchmark: Benchmark) -> dict[str, Any]:
-    """What decides a cell (not which cells there are)."""
+def _identity(benchmark: Benchmark, method: str, data: str) -> str:
+    """A short hash of all that decides a cell but its seed."""
     values = asdict(benchmark)
-    for key in ("name", "output", "methods", "seeds", "workers"):
+    for key in ("name", "output", "methods", "seeds", "workers", "run"):
         del values[key]
     for key in ("methods", "seed"):
         del values["train"][key]
     if benchmark.run:
-        del values["images"]
-    return values
+        del values["images"], values["network"]
+    facts = json.dumps([values, asdict(load_method(method)), data], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:8]
 
 
-def _cell(folder: Path, method: str, seed: int) -> Path:
-    return folder / f"{Path(method).stem}-{seed}.json"
-
-
-def run_cell(benchmark: Benchmark, config: Config | None, method: str, seed: int) -> dict[str, Any]:
-    """Trains and tests one method with one seed; returns its row."""
+def run_cell(
+    benchmark: Benchmark, config: Config | None, method: str, seed: int, path: Path
+) -> None:
+    """Trains and tests one method with one seed; writes its row to `path`."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     recipe = load_method(method)
     settings = replace(benchmark.train, seed=seed)
-    row = {
+    row: dict[str, Any] = {
         "benchmark": benchmark.name,
         "method": recipe.name,
         "data": recipe.data,
@@ -220,7 +227,7 @@ def run_cell(benchmark: Benchmark, config: Config | None, method: str, seed: int
             for k, v in vars(sets).items()
         }
         model = make_network(benchmark.network, parts["train"].patches.shape)
-        history = fit(model, parts["train"], parts["target"], recipe, settings)
+        history = fit(model, parts["train"], parts["target"], recipe, settings, names=LABELS)
         with torch.inference_mode():
             test = parts["test"]
             score = torch.cat(
@@ -237,7 +244,12 @@ def run_cell(benchmark: Benchmark, config: Config | None, method: str, seed: int
             store.sizes["variable"], grid["size"], grid["stride"], settings.width, settings.dropout
         )
         history = fit(
-            model, load_split(store, "train"), load_split(store, "target"), recipe, settings
+            model,
+            load_split(store, "train"),
+            load_split(store, "target"),
+            recipe,
+            settings,
+            names=LABELS if recipe.weights_per == "class" else GROUPS,
         )
         table = predictions_table(store, {s: predict(model, store, s) for s in EVALUATED})
         of = {s: table[table["split"] == s] for s in EVALUATED}
@@ -247,20 +259,25 @@ def run_cell(benchmark: Benchmark, config: Config | None, method: str, seed: int
         label = of["test"]["label"].to_numpy()
         scores = test_scores(of["test"]["score"].to_numpy(), label, threshold)
         row |= {"dataset": Path(benchmark.run).stem, "imbalance": 1.0 - float(label.mean())}
-    return (
-        row
-        | scores
-        | {
-            "seconds": history.attrs["seconds"],
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "commit": commit(),
-        }
-    )
+    row |= scores | {
+        "seconds": history.attrs["seconds"],
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit(),
+    }
+    write_atomically(path, json.dumps(no_nan(row)) + "\n")
 
 
 def make_network(name: str, shape: torch.Size) -> nn.Module:
-    """A network for images of shape (n, channels, size, size) and two classes."""
+    """A network for images of shape (n, channels, size, size) and two classes.
+
+    Raises:
+        InputError: the images are too small for it.
+    """
     channels, size = shape[1], shape[-1]
+    if size < {"lenet5": 12, "convnet": 8}.get(name, 1):
+        raise InputError(
+            f"`network: {name}` needs larger images, got {size} x {size}. Use `convnet`."
+        )
     if name == "lenet5":
         return LeNet5(channels, size, 2)
     if name == "convnet":

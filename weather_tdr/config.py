@@ -76,6 +76,9 @@ def save_config(config: Config) -> None:
     config.folder.mkdir(parents=True, exist_ok=True)
     values = asdict(config)
     values["fields"]["paths"] = [_absolute(p) for p in config.fields.paths]
+    values["train"]["methods"] = [
+        _absolute(m) if m.endswith((".yaml", ".yml")) else m for m in config.train.methods
+    ]
     values["incidents"]["catalogue"] = _absolute(config.incidents.catalogue)
     text = yaml.safe_dump(values, sort_keys=False)
     write_atomically(config.folder / "config.yaml", text)

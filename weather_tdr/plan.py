@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
-from data_pipelines.schema import GROUPS, LABELS
 from weather_tdr.data import Batch
 from weather_tdr.methods.losses import cross_entropy, make_loss
 from weather_tdr.methods.method import STEERED, Method
@@ -85,7 +84,7 @@ class Plan:
         batches, shares = self.batches, None
         if isinstance(self.stepper, Tdr):
             shares = self.stepper.shares()
-            if step >= self.steps * (1.0 - self.method.tdr.finish):
+            if self.stepper.finishing:
                 batches = self.joined
         if self.method.sampling == "balanced" and step >= self.method.deferred * self.steps:
             shares = torch.full((len(self.names),), 1.0 / len(self.names))
@@ -173,7 +172,14 @@ def make_plan(
     of_train, of_target = train.groups, target.groups
     number = len(names)
     if method.weighting in STEERED:
-        check_target(train, target, names)
+        check_groups(train, target, names)
+    if method.target != "unused":
+        check_overlap(train, target)
+    steered_shares = method.weighting == "tdr" and method.tdr.realise != "loss"
+    if (steered_shares or method.sampling == "balanced") and batch < number:
+        raise InputError(
+            f"`train.batch` must be at least the number of groups, got {batch} for {number}."
+        )
     merged = torch.cat([of_train, of_target])
     drawn = merged if method.target == "merge" else of_train
     counts = torch.bincount(drawn, minlength=number)
@@ -219,7 +225,7 @@ def by_weight(
         train: training samples.
         target: the target set.
         method: decides by `weights_per`.
-        names: of all groups; by default those of the patch store, or numbers.
+        names: of all groups; by default numbers.
 
     Returns:
         Train and target with groups 0, 1, ... that all occur, and the names of these.
@@ -227,22 +233,19 @@ def by_weight(
     if method.weights_per == "class":
         train, target = (Batch(b.patches, b.labels, b.labels) for b in (train, target))
     present = torch.unique(torch.cat([train.groups, target.groups]))
-    number = int(present.max()) + 1
-    if len(names) < number:
-        usual = next((u for u in (LABELS, GROUPS) if len(u) == number), None)
-        names = usual or tuple(f"group_{k}" for k in range(number))
+    if len(names) <= int(present.max()):
+        names = tuple(str(k) for k in range(int(present.max()) + 1))
     train, target = (
         Batch(b.patches, b.labels, torch.searchsorted(present, b.groups)) for b in (train, target)
     )
     return train, target, tuple(names[int(k)] for k in present)
 
 
-def check_target(train: Batch, target: Batch, names: tuple[str, ...]) -> None:
+def check_groups(train: Batch, target: Batch, names: tuple[str, ...]) -> None:
     """Refuses a target set that cannot steer.
 
     Raises:
-        InputError: one group only, a group that the target set or train lacks, or a sample that
-            lies in both.
+        InputError: one group only, or a group that the target set or train lacks.
     """
     if len(names) < 2:
         raise InputError(
@@ -256,6 +259,14 @@ def check_target(train: Batch, target: Batch, names: tuple[str, ...]) -> None:
                 f"{what} must hold every group, got none of {', '.join(absent)}. "
                 "Raise `splits.target_per_group`, or use a longer period."
             )
+
+
+def check_overlap(train: Batch, target: Batch) -> None:
+    """Refuses a target set that shares samples with train.
+
+    Raises:
+        InputError: names the first such sample.
+    """
     sums = train.patches.flatten(1).sum(1, dtype=torch.float64)
     for j, patch in enumerate(target.patches):
         near = torch.nonzero(sums == patch.flatten().sum(dtype=torch.float64)).flatten()

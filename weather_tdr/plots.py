@@ -179,7 +179,7 @@ def precision_recall_figure(curves: dict[str, Curve], base_rate: float) -> Figur
     return figure
 
 
-def weight_history_figure(history: pd.DataFrame, title: str) -> Figure:
+def weight_history(history: pd.DataFrame, title: str) -> Figure:
     """The group weights over the steps.
 
     Args:

@@ -19,6 +19,7 @@ from data_pipelines.build import build_store, store_settings
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.incidents import at_times, read_catalogue, select_incidents
+from data_pipelines.schema import GROUPS, LABELS
 from data_pipelines.store import open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
 from weather_tdr import __version__
@@ -46,7 +47,7 @@ from weather_tdr.model_files import (
     save_facts,
 )
 from weather_tdr.models import PatchNet
-from weather_tdr.plots import precision_recall_figure, save_figure, weight_history_figure
+from weather_tdr.plots import precision_recall_figure, save_figure, weight_history
 from weather_tdr.products import draw_maps
 from weather_tdr.scores import Curve, ranking_scores
 from weather_tdr.train import fit
@@ -122,14 +123,20 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             config.train,
             folder=folder,
             validate=validate,
+            names=LABELS if method.weights_per == "class" else GROUPS,
             identity=identity,
             resume=resume,
             progress=progress,
         )
         detector = detector_from_store(model, architecture, store, method.name)
-        detector.facts = {"version": __version__, "commit": commit(), "store": identity}
+        detector.facts = {
+            "version": __version__,
+            "commit": commit(),
+            "store": identity,
+            "data": method.data,
+        }
         save_detector(detector, folder)
-        figure = weight_history_figure(history, f"Group weights of {method.name}")
+        figure = weight_history(history, f"Group weights of {method.name}")
         save_figure(figure, folder / "figures" / "weights.png")
         folders.append(folder)
     return folders
@@ -220,6 +227,7 @@ def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
         rows.append(
             {
                 "method": method,
+                "data": _data(folder / method),
                 **{k: v for k, v in scores.items() if not isinstance(v, list | dict)},
                 "average_precision_low": low,
                 "average_precision_high": high,
@@ -240,6 +248,14 @@ def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
     figure = precision_recall_figure(curves, base_rate)
     save_figure(figure, folder / "figures" / "precision_recall.png")
     return table
+
+
+def _data(folder: Path) -> str:
+    """What data a method saw; a rule sees none but validation, for its threshold."""
+    path = folder / "model.json"
+    if not path.is_file():
+        return "threshold only"
+    return str(json.loads(path.read_text())["facts"].get("data", ""))
 
 
 def _write_scores(scores: dict[str, Any], folder: Path) -> None:

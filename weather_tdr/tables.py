@@ -38,9 +38,9 @@ def run_markdown(comparison: pd.DataFrame) -> str:
         comparison: a row a method; with the columns `date` and `commit`.
     """
     lines = [
-        "| method | average precision | x base rate | ROC AUC | POD | FAR | CSI | Brier | "
+        "| method | data | average precision | x base rate | ROC AUC | POD | FAR | CSI | Brier | "
         "incidents: hits / misses / false alarms |",
-        "|---" * 9 + "|",
+        "|---" * 10 + "|",
     ]
     for row in comparison.to_dict("records"):
         interval = f"{row['average_precision_low']:.2f} to {row['average_precision_high']:.2f}"
@@ -50,7 +50,7 @@ def run_markdown(comparison: pd.DataFrame) -> str:
         )
         brier = "-" if pd.isna(row["brier"]) else f"{row['brier']:.2e}"
         lines.append(
-            f"| `{row['method']}` | {row['average_precision']:.3f} ({interval}) | "
+            f"| `{row['method']}` | {row['data']} | {row['average_precision']:.3f} ({interval}) | "
             f"{row['average_precision_over_base_rate']:.0f} | {row['roc_auc']:.3f} | "
             f"{row['pod']:.2f} | {row['far']:.2f} | {row['csi']:.2f} | {brier} | {matched} |"
         )
@@ -79,4 +79,5 @@ def cost_markdown(cost: pd.DataFrame) -> str:
 def _made(table: pd.DataFrame) -> str:
     if "date" not in table or table.empty:
         return ""
-    return f"Measured {table['date'].iloc[0]}, commit {table['commit'].iloc[0]}."
+    commits = ", ".join(dict.fromkeys(map(str, table["commit"])))
+    return f"Measured {table['date'].max()}, commit {commits}."

@@ -118,7 +118,7 @@ def fit(
         settings: how to train.
         folder: where `history.csv` and `checkpoints/` go; None keeps nothing on disk.
         validate: score on validation, higher is better, at each checkpoint.
-        names: of the groups, for the history.
+        names: of the groups, for the history; numbers by default.
         identity: of the data, so that a checkpoint of other data is refused.
         resume: goes on from the checkpoint in `folder`, if there is one.
         progress: shows a progress bar.

@@ -1,6 +1,7 @@
 """Watches a training for the ways in which steering fails, and says so once each."""
 
 import logging
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 VANISHED = 1e-3  # share of an equal weight
-PATIENCE = 5  # logged rows, or validations, in a row
+PATIENCE = 5  # logged rows in a row
+WORSE = 3  # validations in a row
 
 
 class Watch:
@@ -49,7 +51,7 @@ class Watch:
                     f"{row['step']}): it hardly trains any more. Set `tdr.floor` or `tdr.pull`.",
                 )
         slopes = [row.get(f"hypergradient_{n}") for n in self.names]
-        if all(s is not None for s in slopes):
+        if all(s is not None for s in slopes) and not math.isnan(row["target_loss"]):
             self.zero_rows = self.zero_rows + 1 if min(abs(s or 0.0) for s in slopes) == 0 else 0
             if self.zero_rows >= PATIENCE:
                 dead = [n for n, s in zip(self.names, slopes, strict=True) if not s]
@@ -61,14 +63,14 @@ class Watch:
                 )
         if "validation_score" in row and "target_loss" in row:
             self.scores.append((row["target_loss"], row["validation_score"]))
-            last = self.scores[-PATIENCE:]
+            last = self.scores[-WORSE:]
             falls = all(a[0] > b[0] for a, b in pairwise(last))
             worse = all(a[1] > b[1] for a, b in pairwise(last))
-            if len(last) == PATIENCE and falls and worse:
+            if len(last) == WORSE and falls and worse:
                 self._say(
                     "overfit",
                     "the target loss has fallen and the validation score worsened for "
-                    f"{PATIENCE} validations: the weights overfit the target set. Enlarge "
+                    f"{WORSE} validations: the weights overfit the target set. Enlarge "
                     "`splits.target_per_group`, or lower `tdr.alpha`.",
                 )
 

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from weather_tdr.data import Batch
-from weather_tdr.methods.lookahead import Params, dot, look_ahead, trainable
+from weather_tdr.methods.lookahead import Params, dot, gradients, look_ahead, trainable
 from weather_tdr.methods.losses import Loss
+from weather_tdr.methods.randomness import Randomness
 
 
 def double_backward(
@@ -21,7 +22,7 @@ def double_backward(
     target_l2: float,
     optimizer: torch.optim.Optimizer | None,
     buffers: Params,
-    random: Tensor,
+    random: Randomness,
 ) -> tuple[Tensor, Tensor]:
     """The hypergradient by differentiating through the lookahead: slow; the oracle.
 
@@ -30,13 +31,11 @@ def double_backward(
     """
     params = trainable(model)
     w = weights.detach().clone().requires_grad_()
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(random)
+    with random.again():
         state = {**params, **{k: b.clone() for k, b in buffers.items()}}
         losses = loss(functional_call(model, state, (batch.patches,)), batch.labels)
     total = (w[batch.groups] * scale * losses).sum()
-    grads = torch.autograd.grad(total, list(params.values()), create_graph=True)
-    inner = dict(zip(params, grads, strict=True))
+    inner = gradients(total, params, graph=True)
     ahead, _ = look_ahead(params, inner, learning_rate, l2, optimizer, detach=False)
     training = [m for m in model.modules() if m.training]
     model.eval()

@@ -35,8 +35,9 @@ from torch.func import functional_call, jvp
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
 from weather_tdr.methods.double_backward import double_backward
-from weather_tdr.methods.lookahead import Params, dot, look_ahead, trainable
+from weather_tdr.methods.lookahead import Params, dot, gradients, look_ahead, trainable
 from weather_tdr.methods.losses import Loss
+from weather_tdr.methods.randomness import Randomness
 
 Way = Literal["auto", "per_group", "forward_mode", "double_backward", "finite_difference"]
 MOST_PARTS = 4  # more groups than this and one forward-mode pass is cheaper than so many parts
@@ -117,15 +118,13 @@ def hypergradient(
             -learning_rate * slopes, value, losses, lambda w: combine(parts, w, params)
         )
 
-    random = torch.get_rng_state()
+    random = Randomness.of(model)
     if way == "double_backward":
         before = frozen_buffers(model)
     losses = loss(model(batch.patches), batch.labels)
 
     def gradient(w: Tensor, *, retain: bool = keep) -> Params:
-        total = (w[batch.groups] * scale * losses).sum()
-        grads = torch.autograd.grad(total, list(params.values()), retain_graph=retain)
-        return dict(zip(params, grads, strict=True))
+        return gradients((w[batch.groups] * scale * losses).sum(), params, retain=retain)
 
     inner = gradient(weights)
     if way == "double_backward":
@@ -183,11 +182,7 @@ def target_gradient(
         for module in training:
             module.training = True
     value = loss(logits, target.labels).mean()
-    grads = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-    v = {
-        k: torch.zeros_like(p) if g is None else g
-        for (k, p), g in zip(leaves.items(), grads, strict=True)
-    }
+    v = gradients(value, leaves)
     if l2:
         v = {k: g + l2 * leaves[k].detach() for k, g in v.items()}
     value = value.detach()
@@ -214,8 +209,7 @@ def group_gradients(
             continue
         part = loss(model(batch.patches[index]), batch.labels[index])
         losses[index] = part.detach()
-        flat = torch.autograd.grad((scale[index] * part).sum(), list(params.values()))
-        grads.append(dict(zip(params, flat, strict=True)))
+        grads.append(gradients((scale[index] * part).sum(), params))
     return grads, losses
 
 
@@ -232,7 +226,9 @@ def combine(grads: list[Params | None], weights: Tensor, like: Params) -> Params
     return dict(zip(like, total, strict=True))
 
 
-def sample_slopes(model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Tensor) -> Tensor:
+def sample_slopes(
+    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness
+) -> Tensor:
     """<grad l_i, v> of every sample: one forward-mode pass, shape (b,).
 
     Args:
@@ -240,7 +236,7 @@ def sample_slopes(model: nn.Module, batch: Batch, loss: Loss, v: Params, random:
         batch: the samples.
         loss: per-sample loss.
         v: direction, by parameter.
-        random: state of the generator at the batch's own pass, so that dropout is the same.
+        random: state of the generators at the batch's own pass, so that dropout is the same.
     """
     params = {k: p.detach() for k, p in trainable(model).items()}
 
@@ -249,22 +245,20 @@ def sample_slopes(model: nn.Module, batch: Batch, loss: Loss, v: Params, random:
         state = {**inner, **frozen_buffers(model)}
         return loss(functional_call(model, state, (batch.patches,)), batch.labels)
 
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(random)
+    with torch.no_grad(), random.again():
         slopes: Tensor = jvp(losses, (params,), (v,))[1]
     return slopes
 
 
 def sample_differences(
-    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Tensor
+    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness
 ) -> Tensor:
     """As `sample_slopes`, by a central difference."""
     step = 0.01 / float(dot(v, v).sqrt().clamp(min=1e-12))
     values = []
     for sign in (1.0, -1.0):
         moved = {k: p.detach() + sign * step * v[k] for k, p in trainable(model).items()}
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(random)
+        with torch.no_grad(), random.again():
             state = {**moved, **frozen_buffers(model)}
             values.append(loss(functional_call(model, state, (batch.patches,)), batch.labels))
     return (values[0] - values[1]) / (2 * step)

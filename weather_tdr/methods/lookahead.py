@@ -17,6 +17,20 @@ def trainable(model: nn.Module) -> Params:
     return {k: p for k, p in model.named_parameters() if p.requires_grad}
 
 
+def gradients(
+    value: Tensor, params: Params, *, retain: bool = False, graph: bool = False
+) -> Params:
+    """Gradient of a scalar; zeros for parameters that it does not depend on."""
+    found = torch.autograd.grad(
+        value, list(params.values()), retain_graph=retain or graph, create_graph=graph,
+        allow_unused=True,
+    )  # fmt: skip
+    return {
+        k: torch.zeros_like(p) if g is None else g
+        for (k, p), g in zip(params.items(), found, strict=True)
+    }
+
+
 def dot(first: Params, second: Params) -> Tensor:
     """Inner product over all parameters."""
     products = torch._foreach_mul(list(first.values()), [second[k] for k in first])
@@ -45,6 +59,8 @@ def look_ahead(
     Returns:
         q, and the diagonal of u' (None where it is 1 everywhere).
 
+    Clipping of the gradient is not part of it.
+
     Raises:
         InputError: an optimiser without a known update.
     """
@@ -68,6 +84,11 @@ def look_ahead(
             "`lookahead: optimizer` must be used with SGD, Adam or AdamW, got "
             f"{type(optimizer).__name__}. Use `lookahead: sgd`."
         )
+    for option in ("amsgrad", "maximize"):
+        if any(g.get(option) for g in optimizer.param_groups):
+            raise InputError(
+                f"`lookahead: optimizer` does not know `{option}`. Use `lookahead: sgd`."
+            )
     group_of = {id(p): g for g in optimizer.param_groups for p in g["params"]}
     ahead, slopes = {}, {}
     for name, p in params.items():

@@ -5,7 +5,7 @@ Each is a small YAML file, `configs/methods/NAME.yaml` or one of the user's own.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from data_pipelines.errors import InputError, unknown_name
 from weather_tdr import configs_folder
@@ -62,6 +62,12 @@ class Method:
         Raises:
             InputError: with the reason.
         """
+        if self.weighting not in get_args(Weighting):
+            raise unknown_name(f"{self.name}: weighting", self.weighting, get_args(Weighting))
+        if not self.fine_tune_rate > 0:
+            raise InputError(
+                f"{self.name}: `fine_tune_rate` must be positive, got {self.fine_tune_rate}."
+            )
         if self.loss not in LOSSES:
             raise unknown_name(f"{self.name}: loss", self.loss, LOSSES)
         for key in ("deferred", "fine_tune_share"):
@@ -99,10 +105,11 @@ class Method:
     @property
     def data(self) -> str:
         """What data the method sees, for tables."""
+        joins = self.weighting == "tdr" and self.tdr.finish > 0
         return {
             "unused": "train",
             "merge": "train + target",
-            "steer": "train, target steers",
+            "steer": "train, target steers" + (", then joins" if joins else ""),
             "fine_tune": "train, then target",
         }[self.target]
 

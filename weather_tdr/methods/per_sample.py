@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import sample_slopes, target_gradient
-from weather_tdr.methods.lookahead import look_ahead, trainable
+from weather_tdr.methods.lookahead import gradients, look_ahead, trainable
 from weather_tdr.methods.losses import Loss, cross_entropy
+from weather_tdr.methods.randomness import Randomness
 
 
 def _check(value: Tensor) -> float:
@@ -34,7 +35,7 @@ class LearningToReweight:
     """Weights w_i = max(0, <grad l_i(p), v>), divided by their sum; v = grad T(p).
 
     The paper's derivative at weights of zero, where the lookahead is p itself; where every weight
-    vanishes, the batch gives no step.
+    vanishes, the batch has no gradient (momentum and weight decay still act).
 
     Attributes:
         loss: per-sample loss.
@@ -48,7 +49,7 @@ class LearningToReweight:
 
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Leaves the inner gradient in ``.grad`` and returns the inner loss."""
-        random = torch.get_rng_state()
+        random = Randomness.of(model)
         losses = self.loss(model(batch.patches), batch.labels)
         here = {k: p.detach().clone() for k, p in trainable(model).items()}
         v, value = target_gradient(model, here, target, self.loss, 0.0, None)
@@ -112,17 +113,17 @@ class MetaWeightNet:
 
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Moves Theta, leaves the inner gradient in ``.grad`` and returns the inner loss."""
-        self.net.to(batch.patches)
         params = trainable(model)
-        random = torch.get_rng_state()
+        self._move_to(next(iter(params.values())))
+        random = Randomness.of(model)
         losses = self.loss(model(batch.patches), batch.labels)
         column = losses.detach()[:, None]
         if self.steps % self.every == 0:
             weights = self.net(column)[:, 0]
             inner = (weights.detach() * losses).mean()
-            grads = torch.autograd.grad(inner, list(params.values()), retain_graph=True)
-            named = dict(zip(params, grads, strict=True))
-            ahead, _ = look_ahead(params, named, self.learning_rate, self.l2)
+            ahead, _ = look_ahead(
+                params, gradients(inner, params, retain=True), self.learning_rate, self.l2
+            )
             v, outer = target_gradient(model, ahead, target, self.loss, 0.0, None)
             self.target_loss = _check(outer)
             slopes = sample_slopes(model, batch, self.loss, v, random)
@@ -137,6 +138,15 @@ class MetaWeightNet:
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
+    def _move_to(self, like: Tensor) -> None:
+        """Brings Theta and its moments to the network's device and type."""
+        if (p := next(self.net.parameters())).device == like.device and p.dtype == like.dtype:
+            return
+        self.net.to(like)
+        for values in self.optimizer.state.values():
+            for key in ("exp_avg", "exp_avg_sq"):
+                values[key] = values[key].to(like)
+
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs."""
         state = {f"net.{k}": t for k, t in self.net.state_dict().items()}
@@ -147,6 +157,7 @@ class MetaWeightNet:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Puts back what `state` gave."""
         net = {k.removeprefix("net."): t for k, t in state.items() if k.startswith("net.")}
+        self.net.to(net["0.weight"])
         self.net.load_state_dict(net)
         full = self.optimizer.state_dict()
         for key, value in state.items():

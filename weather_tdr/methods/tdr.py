@@ -11,8 +11,8 @@ from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import (
     Hypergradient,
     Way,
-    has_batch_coupling,
     hypergradient,
+    pick,
 )
 from weather_tdr.methods.lookahead import trainable
 from weather_tdr.methods.losses import Loss, cross_entropy
@@ -44,7 +44,8 @@ class TdrSettings:
             `finite_difference`.
         lookahead: `sgd`, or `optimizer`: with the momentum or moments of the optimiser.
         target_l2: whether the weight decay enters the target loss as L2.
-        finish: share of the last steps in which the target set joins the training batches.
+        finish: share of the last steps in which the target set joins the training batches; the
+            weights stand still then.
     """
 
     update: Literal["projected", "exponentiated", "normalised"] = "projected"
@@ -121,10 +122,16 @@ class Tdr:
                 f"TDR needs at least two groups to weigh, got {self.groups}. "
                 "Use `uniform`, or label more groups."
             )
+        if self.settings.lookahead == "optimizer" and self.optimizer is None:
+            raise InputError("`lookahead: optimizer` must be given the optimiser, got none.")
+        if (self.settings.start or self.settings.finish) and not self.steps_in_all:
+            raise InputError(
+                "`steps_in_all` must be positive for `tdr.start` or `tdr.finish`, got "
+                f"{self.steps_in_all}. Give the number of steps of the whole training."
+            )
         if len(self.weights) == 0:
             self.weights = torch.full((self.groups,), 1.0 / self.groups)
         self.steps = 0
-        self.logits = torch.log(self.weights.clamp(min=1e-12))
         self.moment = torch.zeros(self.groups)
         self.moves = 0
         self.hypergradient = torch.zeros(self.groups)
@@ -145,13 +152,15 @@ class Tdr:
         Raises:
             InputError: the target loss is not finite.
         """
-        if self.weights.dtype != batch.patches.dtype or self.weights.device != batch.patches.device:
-            for name in ("weights", "logits", "moment"):
-                setattr(self, name, getattr(self, name).to(batch.patches))
+        like = next(model.parameters())
+        if self.weights.dtype != like.dtype or self.weights.device != like.device:
+            for name in ("weights", "moment"):
+                setattr(self, name, getattr(self, name).detach().to(like))
         scale = self.scale(batch)
         turn = (
             self.steps % self.settings.every == 0
             and self.steps >= self.settings.start * self.steps_in_all
+            and not self.finishing
         )
         self.steps += 1
         if not turn:
@@ -159,9 +168,9 @@ class Tdr:
             value = (self.weights[batch.groups] * scale * losses).sum()
             value.backward()  # type: ignore[no-untyped-call]
             return value.detach()
-        lag = self.settings.lag and (
-            has_batch_coupling(model) or self.settings.hypergradient != "auto"
-        )
+        way = self.settings.hypergradient
+        way = pick(model, self.groups) if way == "auto" else way
+        lag = self.settings.lag and way != "per_group"  # which has both gradients anyway
         old = self.weights
         found = hypergradient(
             model,
@@ -174,7 +183,7 @@ class Tdr:
             l2=self.l2,
             target_l2=self.l2 if self.settings.target_l2 else 0.0,
             optimizer=self.optimizer if self.settings.lookahead == "optimizer" else None,
-            way=self.settings.hypergradient,
+            way=way,
             keep=not lag,
         )
         self._take(found)
@@ -184,9 +193,15 @@ class Tdr:
             p.grad = grads[name] if p.grad is None else p.grad + grads[name]
         return (weights[batch.groups] * scale * found.losses).sum()
 
+    @property
+    def finishing(self) -> bool:
+        """True in the last steps: the target set may join, and the weights stand still."""
+        share = self.settings.finish
+        return share > 0 and self.steps >= self.steps_in_all * (1.0 - share)
+
     def scale(self, batch: Batch) -> Tensor:
         """Factor c_i of each sample: 1/b; with sampled shares one over its group's number."""
-        ones = torch.ones(len(batch), dtype=batch.patches.dtype, device=batch.groups.device)
+        ones = torch.ones(len(batch), dtype=self.weights.dtype, device=self.weights.device)
         if self.settings.realise == "loss":
             return ones / len(batch)
         counts = torch.bincount(batch.groups, minlength=self.groups)
@@ -234,16 +249,15 @@ class Tdr:
         return self._softmax(self.settings.alpha * self.moment / (1 - MEMORY**self.moves))
 
     def _softmax(self, step: Tensor) -> Tensor:
-        logits = self.logits - self.logits.mean()
-        self.logits = (1.0 - self.settings.pull) * logits - step
-        return torch.softmax(self.logits, 0)
+        # Logits from the weights themselves, so that they do not run away below the floor.
+        logits = torch.log(self.weights.clamp(min=1e-12))
+        return torch.softmax((1.0 - self.settings.pull) * (logits - logits.mean()) - step, 0)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs."""
         counts = torch.tensor([self.steps, self.moves])
         return {
             "weights": self.weights,
-            "logits": self.logits,
             "moment": self.moment,
             "counts": counts,
             "hypergradient": self.hypergradient,
@@ -252,7 +266,7 @@ class Tdr:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Puts back what `state` gave."""
-        for name in ("weights", "logits", "moment", "hypergradient"):
+        for name in ("weights", "moment", "hypergradient"):
             setattr(self, name, state[name])
         self.steps, self.moves = (int(v) for v in state["counts"])
         self.target_loss = float(state["target_loss"])
