@@ -35,7 +35,10 @@ def test_results_resume_and_other_settings(tmp_path, capsys):
     main(["benchmark", str(config), "--quiet"])
     folder = tmp_path / "tiny"
     results = pd.read_csv(folder / "results.csv")
-    assert len(results) == 4 and set(results["data"]) == {"train", "train, target steers, then joins"}
+    assert len(results) == 4 and set(results["data"]) == {
+        "train",
+        "train, target steers, then joins",
+    }
     assert "| `tdr` |" in capsys.readouterr().out
     assert (folder / "methods.png").stat().st_size > 5000
     # A finished cell is never run again: a changed one stays; a missing one comes back the same.

@@ -141,9 +141,24 @@ def test_exponentiated_and_normalised_updates_by_hand():
         if update == "normalised":  # the first step: the mean is the slope itself
             slope = slope / slope.norm()
         moved = before * torch.exp(-0.3 * slope)
-        moved = 0.1 / 3 + 0.9 * moved / moved.sum()
+        moved = moved / moved.sum()  # the floor of 0.1 / 3 does not bind
         rule.step(model, batch, target)
         torch.testing.assert_close(rule.weights, 0.25 * before + 0.75 * moved, rtol=1e-6, atol=0)
+
+
+def test_the_floor_binds_only_below_it_and_nothing_runs_away_beneath_it():
+    """From equal weights: 200 moves one way end at the floor, and a few moves back leave it."""
+    rule = tdr(torch.full((3,), 1 / 3).double(), update="exponentiated", alpha=0.1, floor=0.03)
+    free = rule._floored(torch.tensor([0.2, 0.5, 0.3]).double())
+    torch.testing.assert_close(free, torch.tensor([0.2, 0.5, 0.3]).double())
+    away = torch.tensor([1.0, 0.0, -1.0]).double() * ETA
+    for _ in range(200):
+        rule.weights = rule._floored(rule._exponentiated(away))
+        assert float(rule.weights.sum()) == pytest.approx(1.0)
+    assert rule.weights.min() == pytest.approx(0.01)
+    for _ in range(5):
+        rule.weights = rule._floored(rule._exponentiated(-away))
+    assert rule.weights[0] > 0.015
 
 
 def test_pull_brings_weights_back_when_nothing_steers():

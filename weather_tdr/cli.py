@@ -24,10 +24,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        where = error.filename or "the output folder"
+    except OSError as error:
+        where = error.filename or "a file"
         print(
-            f"error: cannot write to {where}: {error.strerror}. Choose another `output`.",
+            f"error: cannot read or write {where}: {error.strerror or error}. "
+            "Check the path and the disk.",
             file=sys.stderr,
         )
         sys.exit(2)

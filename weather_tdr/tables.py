@@ -23,12 +23,19 @@ def markdown(results: pd.DataFrame) -> str:
     order = results.groupby("method")[score].mean().sort_values(ascending=False).index
     for method in order:
         part = results[results["method"] == method]
-        cells = [f"{part[c].mean():.3f} ± {part[c].std(ddof=1):.3f}" for c in columns]
+        cells = [_spread(part[c]) for c in columns]
         lines.append(
             f"| `{method}` | {part['data'].iloc[0]} | {len(part)} | {' | '.join(cells)} | "
             f"{part['seconds'].mean():.0f} |"
         )
     return "\n".join([*lines, "", _made(results)]) + "\n"
+
+
+def _spread(values: pd.Series) -> str:
+    """Mean and standard deviation; nothing where a seed's score is undefined."""
+    if values.isna().any():
+        return "-"
+    return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
 
 
 def run_markdown(comparison: pd.DataFrame) -> str:

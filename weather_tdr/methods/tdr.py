@@ -229,11 +229,15 @@ class Tdr:
             "normalised": self._normalised,
         }[self.settings.update]
         self.moves += 1
-        moved = move(self.hypergradient)
-        low = self.settings.floor / self.groups
-        moved = low + (1.0 - self.settings.floor) * moved
+        moved = self._floored(move(self.hypergradient))
         old = self.settings.average
         self.weights = old * self.weights + (1.0 - old) * moved
+
+    def _floored(self, weights: Tensor) -> Tensor:
+        """Lifts what lies below the floor and takes it off the others; else changes nothing."""
+        low = self.settings.floor / self.groups
+        above = (weights - low).clamp(min=0.0)
+        return low + (1.0 - self.settings.floor) * above / above.sum()
 
     def _projected(self, slope: Tensor) -> Tensor:
         moved = (self.weights - self.settings.alpha * slope).clamp(0.0, HIGHEST)
