@@ -7,6 +7,7 @@ and batch included, during three steps.
 
 import importlib
 import importlib.util
+import logging
 import os
 import statistics
 import time
@@ -221,6 +222,7 @@ def _torchopt(case: Case) -> Step:
 
 def _betty(case: Case) -> Step:
     """The same problem with Betty's DARTS: an approximate hypergradient each step."""
+    logging.getLogger("betty").setLevel(logging.WARNING)  # it tells of every start
     problems, configs, engine = (
         importlib.import_module(f"betty.{name}") for name in ("problems", "configs", "engine")
     )
