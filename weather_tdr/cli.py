@@ -98,7 +98,8 @@ def _dispatch(argv: list[str]) -> None:
         )
         _tell(folder)
     elif arguments.command == "benchmark":
-        from weather_tdr.benchmarks import Benchmark, CostBenchmark, run_benchmark, run_cost
+        from weather_tdr.benchmarks import Benchmark, run_benchmark
+        from weather_tdr.cost_benchmark import CostBenchmark, run_cost
 
         if arguments.config == "cost":
             cost = read_yaml(CostBenchmark, None, overrides)

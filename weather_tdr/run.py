@@ -2,10 +2,8 @@
 
 import json
 import logging
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from data_pipelines.store import open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
 from weather_tdr import __version__
 from weather_tdr.checkpoints import write_atomically
+from weather_tdr.comparison import compare, is_scored
 from weather_tdr.config import Config, save_config
 from weather_tdr.data import load_split, sample_table
 from weather_tdr.evaluate import (
@@ -31,15 +30,14 @@ from weather_tdr.evaluate import (
     evaluate,
     predict,
     predictions_table,
-    read_predictions,
     rules,
-    stored_on,
     write_predictions,
 )
 from weather_tdr.maps import Maps
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import (
     Detector,
+    commit,
     detector_from_store,
     load_detector,
     no_nan,
@@ -47,9 +45,9 @@ from weather_tdr.model_files import (
     save_facts,
 )
 from weather_tdr.models import PatchNet
-from weather_tdr.plots import precision_recall_figure, save_figure, weight_history
+from weather_tdr.plots import save_figure, weight_history
 from weather_tdr.products import draw_maps
-from weather_tdr.scores import Curve, ranking_scores
+from weather_tdr.scores import ranking_scores
 from weather_tdr.train import fit
 
 log = logging.getLogger(__name__)
@@ -208,54 +206,7 @@ def evaluate_all(
         _, scores = evaluate(predictions, probabilities=False)
         _write_scores(scores, config.folder / name)
     names = dict.fromkeys([*of_run, *methods, *of_rules["test"]])
-    return compare(config.folder, [n for n in names if _scored(config.folder / n, identity)])
-
-
-def _scored(folder: Path, identity: str) -> bool:
-    """True when a method has been evaluated on the store as it is now."""
-    path = folder / "predictions.nc"
-    return (folder / "scores.json").is_file() and path.is_file() and stored_on(path) == identity
-
-
-def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
-    """Writes `comparison.csv` and the figure of a run from what its methods' folders hold."""
-    rows, curves, base_rate = [], {}, float("nan")
-    for method in methods:
-        scores = json.loads((folder / method / "scores.json").read_text())["test"]
-        base_rate = scores["base_rate"]
-        low, high = scores["average_precision_interval"]
-        rows.append(
-            {
-                "method": method,
-                "data": _data(folder / method),
-                **{k: v for k, v in scores.items() if not isinstance(v, list | dict)},
-                "average_precision_low": low,
-                "average_precision_high": high,
-                "average_precision_over_base_rate": (
-                    None
-                    if scores["average_precision"] is None
-                    else scores["average_precision"] / base_rate
-                ),
-                **{f"incident_{k}": v for k, v in scores.get("incident_matching", {}).items()},
-            }
-        )
-        predictions = read_predictions(folder / method / "predictions.nc")
-        test = predictions[predictions["split"] == "test"]
-        curves[method] = Curve.of(test["score"].to_numpy(), test["label"].to_numpy())
-    table = pd.DataFrame(rows)
-    table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
-    write_atomically(folder / "comparison.csv", table.to_csv(index=False))
-    figure = precision_recall_figure(curves, base_rate)
-    save_figure(figure, folder / "figures" / "precision_recall.png")
-    return table
-
-
-def _data(folder: Path) -> str:
-    """What data a method saw; a rule sees none but validation, for its threshold."""
-    path = folder / "model.json"
-    if not path.is_file():
-        return "threshold only"
-    return str(json.loads(path.read_text())["facts"].get("data", ""))
+    return compare(config.folder, [n for n in names if is_scored(config.folder / n, identity)])
 
 
 def _write_scores(scores: dict[str, Any], folder: Path) -> None:
@@ -292,19 +243,3 @@ def map_fields(
     output = output or folder / "maps" / Path(paths[0]).stem
     draw_maps(detector, fields, output, maps or Maps(), progress=progress)
     return output
-
-
-def commit() -> str:
-    """The commit of the code, or an empty text outside a repository."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return found.stdout.strip()

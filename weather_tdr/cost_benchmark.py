@@ -1,0 +1,62 @@
+"""The cost benchmark as a command: its settings, and its file."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from data_pipelines.errors import InputError, unknown_name
+from weather_tdr.checkpoints import write_atomically
+from weather_tdr.cost import CASES, measure_cost
+from weather_tdr.model_files import commit
+
+
+@dataclass
+class CostBenchmark:
+    """What steering costs.
+
+    Attributes:
+        name: the results go to OUTPUT/NAME.
+        output: folder of all benchmarks.
+        networks: `convnet`, `lenet5`, `resnet20`, `patchnet`.
+        rounds: turns of every variant.
+        threads: of torch.
+    """
+
+    name: str = "cost"
+    output: str = "runs/benchmarks"
+    networks: list[str] = field(default_factory=lambda: list(CASES))
+    rounds: int = 15
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks the names and numbers.
+
+        Raises:
+            InputError: an unknown network, or no round.
+        """
+        for network in self.networks:
+            if network not in CASES:
+                raise unknown_name("`networks`: network", network, CASES)
+        if self.rounds < 1 or self.threads < 1:
+            raise InputError(
+                f"`rounds` and `threads` must be positive, got {self.rounds} and {self.threads}."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return Path(self.output).expanduser() / self.name
+
+
+def run_cost(cost: CostBenchmark, *, progress: bool = True) -> pd.DataFrame:
+    """Measures the cost of a step and writes `cost.csv`."""
+    torch.set_num_threads(cost.threads)
+    table = measure_cost(tuple(cost.networks), cost.rounds, progress=progress)
+    cost.folder.mkdir(parents=True, exist_ok=True)
+    table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
+    text = table.to_csv(index=False, float_format="%.3f")
+    write_atomically(cost.folder / "cost.csv", text)
+    return table.drop(columns=["date", "commit"]).round(3)
