@@ -1,31 +1,24 @@
-"""Images with imbalanced classes: MNIST and Fashion-MNIST (IDX files), scikit-learn's digits.
+"""Imbalanced sets of images: binary, long-tailed and step imbalance, drawn by a seed.
 
-Binary imbalance as in the reference implementation of TDR: with M majority and m minority classes
+Binary, as in the reference implementation of TDR: with M majority and m minority classes
 
     n_majority = train / (M + m (1 - ratio)),   n_minority = n_majority (1 - ratio)
 
-samples a class. Unlike there, the target set shares no sample with train, and the seed decides
-everything.
+samples a class. Long-tailed (Cui et al. 2019): class i of K has n_i = n_0 IF^(-i / (K - 1)). Step
+(Cao et al. 2019): the first half of the classes has n_0, the rest n_0 / IF. The target set shares
+no sample with train.
 """
 
-import gzip
-import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from data_pipelines.errors import InputError
+from data_pipelines.image_files import Dataset, ImageData, Labels, Pixels, read_images
 from data_pipelines.schema import IntArray
 
-Split = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
-MNIST_FILES = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
+Part = tuple[Pixels, Labels]
 
 
 @dataclass
@@ -33,138 +26,187 @@ class Images:
     """Which images, and how imbalanced.
 
     Attributes:
-        dataset: `mnist` (also Fashion-MNIST: the same files), or `digits` (needs no file).
-        folder: of the MNIST files, gzipped or not.
-        minority: classes that become the rare class (label 1).
-        majority: classes that become the frequent class (label 0).
-        ratio: 1 - n_minority / n_majority, in [0, 1).
-        train_size: training samples.
-        target_size: samples of the target set, the same number of each class.
+        dataset: `mnist`, `fashion_mnist`, `cifar10`, `cifar10_jpeg`, `cifar100`, or `digits`
+            (needs no file); `none` for a run on fields.
+        folder: where its files lie; empty for the usual places.
+        download: fetches files that are missing.
+        imbalance: `binary`: some classes against others; `long_tailed` or `step`: all classes.
+        minority: binary: classes that become the rare class (label 1).
+        majority: binary: classes that become the frequent class (label 0).
+        ratio: binary: 1 - n_minority / n_majority, in [0, 1).
+        factor: long-tailed and step: largest over smallest class (IF), at least 1.
+        train_size: binary: training samples; otherwise those of the largest class, 0 for all that
+            the target set leaves.
+        target_size: samples of the target set, the same number of each class (binary: side).
+        validation_size: training images that neither train nor target holds, the same number of
+            each class.
+        test_size: test images of these classes, drawn at random; 0 is all.
     """
 
-    dataset: Literal["mnist", "digits"] = "digits"
+    dataset: Dataset | Literal["none"] = "digits"
     folder: str = ""
+    download: bool = False
+    imbalance: Literal["binary", "long_tailed", "step"] = "binary"
     minority: list[int] = field(default_factory=lambda: [4])
     majority: list[int] = field(default_factory=lambda: [9])
     ratio: float = 0.995
+    factor: float = 100.0
     train_size: int = 5000
     target_size: int = 10
+    validation_size: int = 0
+    test_size: int = 0
 
     def __post_init__(self) -> None:
         """Checks the numbers.
 
         Raises:
-            InputError: a ratio out of range, or a class on both sides.
+            InputError: a number out of range, or a class on both sides.
         """
         if not 0 <= self.ratio < 1:
             raise InputError(f"`images.ratio` must be at least 0 and below 1, got {self.ratio}.")
-        both = set(self.minority) & set(self.majority)
-        if both or not self.minority or not self.majority:
+        if not self.factor >= 1:
+            raise InputError(f"`images.factor` must be at least 1, got {self.factor}.")
+        for name in ("train_size", "validation_size", "test_size"):
+            if getattr(self, name) < 0:
+                raise InputError(
+                    f"`images.{name}` must not be negative, got {getattr(self, name)}."
+                )
+        if self.target_size < 1:
+            raise InputError(f"`images.target_size` must be positive, got {self.target_size}.")
+        sides = [*self.minority, *self.majority]
+        if len(set(sides)) < len(sides) or not self.minority or not self.majority:
             raise InputError(
                 "`images.minority` and `images.majority` must be different classes, got "
                 f"{self.minority} and {self.majority}."
             )
 
+    @property
+    def degree(self) -> float:
+        """How imbalanced: the ratio, or the imbalance factor."""
+        return self.ratio if self.imbalance == "binary" else self.factor
+
+    @property
+    def title(self) -> str:
+        """Data set and kind of imbalance, for tables."""
+        if self.imbalance == "binary":
+            sides = [",".join(map(str, side)) for side in (self.minority, self.majority)]
+            return f"{self.dataset} {sides[0]} against {sides[1]}"
+        return f"{self.dataset} {self.imbalance.replace('_', '-')}"
+
 
 @dataclass(frozen=True)
 class ImageSets:
-    """Binary image sets: images (n, channel, y, x) in [0, 1] float32, labels 0 (majority) or 1.
+    """Images (n, channel, y, x) uint8 with their labels (n,), for each split.
 
     Attributes:
         train: imbalanced.
         target: balanced, disjoint from train.
-        test: every test image of the classes.
+        validation: other training images; may be empty.
+        test: test images.
+        classes: name of each label.
+        brightest: value of a pixel that means 1.
     """
 
-    train: Split
-    target: Split
-    test: Split
+    train: Part
+    target: Part
+    validation: Part
+    test: Part
+    classes: tuple[str, ...]
+    brightest: int
 
 
-def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads an IDX file of unsigned bytes, gzipped or not.
+def class_sizes(images: Images, available: list[int]) -> list[int]:
+    """Training samples of each class of the data set.
 
-    Raises:
-        InputError: no such file, or not of that format.
-
-    Source: the format's description on the MNIST page of Y. LeCun.
+    Args:
+        images: the settings.
+        available: training images of each class that the target set leaves.
     """
-    found = next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
-    if found is None:
-        raise InputError(f"`images.folder` must hold {path.name} or {path.name}.gz, got {path}.")
-    try:
-        data = gzip.decompress(found.read_bytes()) if found.suffix == ".gz" else found.read_bytes()
-        zero, kind, dims = struct.unpack(">HBB", data[:4])
-        shape = struct.unpack(f">{dims}I", data[4 : 4 + 4 * dims])
-        if zero != 0 or kind != 8:
-            raise ValueError("not unsigned bytes")
-        return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
-    except (ValueError, struct.error, OSError, EOFError) as error:
-        raise InputError(f"{found} is no IDX file of images or labels: {error}.") from error
-
-
-def read_images(images: Images) -> dict[str, Split]:
-    """Train and test images of the data set, all classes."""
-    if images.dataset == "digits":
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        pixels = (digits.images / 16.0).astype(np.float32)[:, None]
-        labels = digits.target.astype(np.int64)
-        # The data set has no split of its own: every third image is for testing.
-        test = np.arange(len(labels)) % 3 == 2
-        return {"train": (pixels[~test], labels[~test]), "test": (pixels[test], labels[test])}
-    folder = Path(images.folder).expanduser()
-    return {
-        split: (
-            read_idx(folder / files[0]).astype(np.float32)[:, None] / np.float32(255.0),
-            read_idx(folder / files[1]).astype(np.int64),
-        )
-        for split, files in MNIST_FILES.items()
-    }
-
-
-def class_sizes(images: Images) -> tuple[int, int]:
-    """Training samples of each majority and of each minority class."""
-    rest = 1.0 - images.ratio
-    majority = images.train_size / (len(images.majority) + len(images.minority) * rest)
-    return round(majority), round(majority * rest)
+    number = len(available)
+    if images.imbalance == "binary":
+        rest = 1.0 - images.ratio
+        majority = images.train_size / (len(images.majority) + len(images.minority) * rest)
+        sizes = dict.fromkeys(images.majority, round(majority))
+        sizes |= dict.fromkeys(images.minority, round(majority * rest))
+        return [sizes.get(k, 0) for k in range(number)]
+    largest = images.train_size or min(available)
+    if images.imbalance == "step":
+        few = int(largest / images.factor)
+        return [largest if k < number - number // 2 else few for k in range(number)]
+    return [int(largest * images.factor ** (-k / (number - 1))) for k in range(number)]
 
 
 def make_image_sets(images: Images, seed: int) -> ImageSets:
-    """The imbalanced training set, the balanced target set and the test set of a seed.
+    """The imbalanced training set, the balanced target set, validation and test of a seed.
 
     Raises:
-        InputError: too few images of a class.
+        InputError: a class that is not there, or too few images of one.
     """
-    data = read_images(images)
+    if images.dataset == "none":
+        raise InputError("`images.dataset` must name a data set, got `none`.")
+    data = read_images(images.dataset, images.folder, images.download)
+    labels, names = _labels(images, data)
     rng = np.random.default_rng([seed, 7])
-    classes = data["train"][1]
-    sizes = class_sizes(images)
-    parts: dict[str, list[IntArray]] = {"train": [], "target": []}
-    for side, size in ((images.majority, sizes[0]), (images.minority, sizes[1])):
-        target = -(-images.target_size // (2 * len(side)))
-        for name in side:
-            order = rng.permutation(np.flatnonzero(classes == name))
-            if size < 1 or target < 1 or len(order) < size + target:
-                raise InputError(
-                    f"class {name} of {images.dataset} must give {size} training and {target} "
-                    f"target images, got {len(order)} images. Change `images.train_size`, "
-                    "`images.ratio` or `images.target_size`."
-                )
-            parts["target"].append(order[:target])
-            parts["train"].append(order[target : target + size])
+    classes = data.train[1]
+    kept = [int(k) for k in np.flatnonzero(labels >= 0)]
+    per_class = {k: -(-images.target_size // _sharing(images, k, len(kept))) for k in kept}
+    members = [np.flatnonzero(classes == k) for k in range(len(labels))]
+    sizes = class_sizes(images, [len(m) - per_class.get(k, 0) for k, m in enumerate(members)])
+    changes = "ratio" if images.imbalance == "binary" else "factor"
+    held = -(-images.validation_size // len(kept))
+    parts: dict[str, list[IntArray]] = {"train": [], "target": [], "validation": []}
+    for k in kept:
+        target, size, order = per_class[k], sizes[k], rng.permutation(members[k])
+        if size < 1 or len(order) < size + target + held:
+            raise InputError(
+                f"class {k} of {images.dataset} must give {size} training (at least 1), {target} "
+                f"target and {held} validation images, got {len(order)} images. Change "
+                f"`images.train_size`, `images.{changes}`, "
+                "`images.target_size` or `images.validation_size`."
+            )
+        parts["target"].append(order[:target])
+        parts["train"].append(order[target : target + size])
+        parts["validation"].append(order[target + size : target + size + held])
+    shuffled = {name: rng.permutation(np.concatenate(found)) for name, found in parts.items()}
+    test = rng.permutation(np.flatnonzero(np.isin(data.test[1], kept)))
+    if len(test) < images.test_size:
+        raise InputError(
+            f"`images.test_size` must be at most the {len(test)} test images of these classes, "
+            f"got {images.test_size}. 0 is all."
+        )
 
-    def pick(split: Split, index: IntArray) -> Split:
-        return split[0][index], _binary(split[1][index], images.minority)
+    def pick(part: Part, index: IntArray) -> Part:
+        return part[0][index], labels[part[1][index]]
 
-    kept = np.flatnonzero(np.isin(data["test"][1], [*images.minority, *images.majority]))
     return ImageSets(
-        train=pick(data["train"], rng.permutation(np.concatenate(parts["train"]))),
-        target=pick(data["train"], np.concatenate(parts["target"])),
-        test=pick(data["test"], kept),
+        train=pick(data.train, shuffled["train"]),
+        target=pick(data.train, shuffled["target"]),
+        validation=pick(data.train, shuffled["validation"]),
+        test=pick(data.test, np.sort(test[: images.test_size or None])),
+        classes=names,
+        brightest=data.brightest,
     )
 
 
-def _binary(classes: npt.NDArray[np.int64], minority: Sequence[int]) -> npt.NDArray[np.int64]:
-    return np.isin(classes, minority).astype(np.int64)
+def _labels(images: Images, data: ImageData) -> tuple[IntArray, tuple[str, ...]]:
+    """Label of each class of the data set (-1: left out), and the name of each label."""
+    number = len(data.classes)
+    if images.imbalance != "binary":
+        return np.arange(number), data.classes
+    labels = np.full(number, -1)
+    for label, side in enumerate((images.majority, images.minority)):
+        for k in side:
+            if not 0 <= k < number:
+                raise InputError(
+                    f"`images.minority` and `images.majority` must be classes 0 to {number - 1} of "
+                    f"{images.dataset}, got {k}."
+                )
+            labels[k] = label
+    return labels, ("majority", "minority")
+
+
+def _sharing(images: Images, k: int, kept: int) -> int:
+    """Into how many classes the target set is divided, as seen from class k."""
+    if images.imbalance != "binary":
+        return kept
+    return 2 * len(images.minority if k in images.minority else images.majority)

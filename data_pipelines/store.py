@@ -29,7 +29,7 @@ from data_pipelines.schema import (
 MARKER = "complete"
 CHUNK_SAMPLES = 2048
 VARIABLE_COORDS = ("units", "standard_name", "base_variable", "lag")
-CODED = {"label": LABELS, "group": GROUPS, "split": SPLITS}
+CODED: dict[str, Sequence[str]] = {"label": LABELS, "group": GROUPS, "split": SPLITS}
 
 
 def write_store(
@@ -40,6 +40,8 @@ def write_store(
     statistics: tuple[da.Array, da.Array],
     attributes: Callable[[npt.NDArray[np.bool_]], tuple[IntArray, dict[str, Any]]],
     *,
+    names: Mapping[str, Sequence[str]] | None = None,
+    scale_factor: float | None = None,
     progress: bool = False,
 ) -> Path:
     """Computes and writes the patch store.
@@ -55,6 +57,8 @@ def write_store(
         statistics: lazy mean and standard deviation, shape (variable,).
         attributes: gives, from whether each sample is free of missing values, the split of each
             sample and what the store says about itself (JSON values).
+        names: of the labels and groups, where they are not those of incidents.
+        scale_factor: where the patches are given as integers: what these are multiplied by.
         progress: shows a progress bar.
     """
     path = Path(path)
@@ -64,9 +68,11 @@ def write_store(
     partial.parent.mkdir(parents=True, exist_ok=True)
     patches = patches.rechunk({0: CHUNK_SAMPLES, 1: -1, 2: -1, 3: -1})
     finite = da.isfinite(patches).all(axis=(1, 2, 3))
+    about = {"long_name": "patches of the fields"}
+    packing = {} if scale_factor is None else {"scale_factor": scale_factor}
     store = xr.Dataset(
         {
-            "patches": (PATCH_DIMS, patches, {"long_name": "patches of the fields"}),
+            "patches": (PATCH_DIMS, patches, about | packing),
             "finite": (("sample",), finite),
             "mean": (("variable",), statistics[0], {"long_name": "mean over training dates"}),
             "std": (
@@ -79,14 +85,15 @@ def write_store(
     with ProgressBar(dt=0.5) if progress else nullcontext():
         store.to_zarr(partial, zarr_format=3, mode="w", consolidated=False)
     written = xr.open_zarr(partial, consolidated=False)
-    names = [str(v) for v in variables["variable"].values]
     try:
-        check_statistics(names, written["mean"], written["std"])
+        check_statistics(
+            [str(v) for v in variables["variable"].values], written["mean"], written["std"]
+        )
         split, facts = attributes(written["finite"].to_numpy())
     except InputError:
         shutil.rmtree(partial)
         raise
-    table = _table({**coordinates, "split": split})
+    table = _table({**coordinates, "split": split}, CODED | dict(names or {}))
     # Text along `variable` lies in the attributes: Zarr v3 has no stable type for it yet.
     described = {k: [str(v) for v in variables[k].values] for k in ("variable", *VARIABLE_COORDS)}
     table.attrs = {
@@ -100,13 +107,13 @@ def write_store(
     return path
 
 
-def _table(coordinates: Mapping[str, np.ndarray]) -> xr.Dataset:
+def _table(coordinates: Mapping[str, np.ndarray], coded: Mapping[str, Sequence[str]]) -> xr.Dataset:
     """Per-sample values; text as codes with CF flag meanings, or with a list of values."""
     table = xr.Dataset()
     for name, values in coordinates.items():
         attributes: dict[str, Any] = {"long_name": f"{name} of the sample"}
-        if name in CODED:
-            meanings = CODED[name]
+        if name in coded:
+            meanings = coded[name]
             attributes |= {"flag_values": list(range(len(meanings)))}
             attributes |= {"flag_meanings": " ".join(meanings)}
             values = np.asarray(values, dtype=np.int8)
@@ -152,7 +159,14 @@ def open_store(path: str | Path) -> xr.Dataset:
         values = np.array(store[name].attrs["values"], dtype=object)
         store[name] = (("sample",), values[store[name].to_numpy()])
     check_patches(store)
+    # Packed integers are read as float64, since JSON does not tell the type of a scale factor.
+    store["patches"] = store["patches"].astype(np.float32)
     return store
+
+
+def meanings(store: xr.Dataset, name: str) -> tuple[str, ...]:
+    """Names of the labels (`label`) or groups (`group`) of a store."""
+    return tuple(str(store[name].attrs["flag_meanings"]).split())
 
 
 def fingerprint(paths: Sequence[str | Path]) -> dict[str, str]:

@@ -15,7 +15,8 @@ from sklearn.metrics import (
 from weather_tdr.benchmarks import test_scores as scores_of_a_test
 from weather_tdr.cli import main
 from weather_tdr.cost import CASES, measure_cost
-from weather_tdr.image_models import ConvNet, LeNet5, ResNet
+from weather_tdr.image_models import ConvNet, LeNet5
+from weather_tdr.resnets import ResNet
 
 CONFIG = """
 name: tiny

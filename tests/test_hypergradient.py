@@ -9,10 +9,11 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
-from weather_tdr.image_models import ConvNet, LeNet5, ResNet
+from weather_tdr.image_models import ConvNet, LeNet5
 from weather_tdr.methods.hypergradient import hypergradient, pick
 from weather_tdr.methods.lookahead import look_ahead, trainable
 from weather_tdr.models import PatchNet
+from weather_tdr.resnets import ResNet
 
 ETA, L2 = 0.05, 2e-3
 

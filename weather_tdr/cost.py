@@ -21,12 +21,13 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from weather_tdr.data import Batch
-from weather_tdr.image_models import ConvNet, LeNet5, ResNet
+from weather_tdr.image_models import ConvNet, LeNet5
 from weather_tdr.methods.hypergradient import Way
 from weather_tdr.methods.losses import cross_entropy
 from weather_tdr.methods.static import Static
 from weather_tdr.methods.tdr import Tdr, TdrSettings
 from weather_tdr.models import PatchNet
+from weather_tdr.resnets import ResNet
 
 Step = Callable[[], object]
 ETA = 0.01

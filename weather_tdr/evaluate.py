@@ -15,7 +15,6 @@ from torch import nn
 from data_pipelines.errors import InputError
 from data_pipelines.schema import PRESSURE, PRESSURE_NAMES, SPLITS
 from weather_tdr.data import iterate, positions, sample_table
-from weather_tdr.models import probability
 from weather_tdr.scores import (
     Counts,
     bootstrap_average_precision,
@@ -24,19 +23,28 @@ from weather_tdr.scores import (
 )
 
 BLOCK_DAYS = 2
+PREDICT_SAMPLES = 1024
 EVALUATED = ("validation", "test")
+
+
+def class_probabilities(
+    model: nn.Module, store: xr.Dataset, split: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Probability of each class for every sample of a split, shape (n, classes), and its label."""
+    device = next(model.parameters()).device
+    model.eval()
+    parts, labels = [], []
+    with torch.inference_mode():
+        for batch in iterate(store, positions(store, split)):
+            for patches in torch.split(batch.patches, PREDICT_SAMPLES):
+                parts.append(torch.softmax(model(patches.to(device)), dim=1).double().cpu())
+            labels.append(batch.labels)
+    return torch.cat(parts).numpy(), torch.cat(labels).numpy()
 
 
 def predict(model: nn.Module, store: xr.Dataset, split: str) -> npt.NDArray[np.float64]:
     """Probability of an incident of every sample of a split, shape (n,)."""
-    device = next(model.parameters()).device
-    model.eval()
-    with torch.inference_mode():
-        parts = [
-            probability(model(batch.patches.to(device))).double().cpu()
-            for batch in iterate(store, positions(store, split))
-        ]
-    return np.asarray(torch.cat(parts).numpy())
+    return np.ascontiguousarray(class_probabilities(model, store, split)[0][:, 1])
 
 
 def rules(store: xr.Dataset, split: str) -> dict[str, npt.NDArray[np.float64]]:
@@ -82,7 +90,10 @@ def score_split(
         probabilities: whether `score` is a probability, so that it has a Brier score.
     """
     label = table["label"].to_numpy()
-    day = (table["time"].to_numpy().astype("datetime64[D]").astype(np.int64)) // BLOCK_DAYS
+    time = table["time"].to_numpy()
+    # Samples without a time, such as images, are independent.
+    day = time.astype("datetime64[D]").astype(np.int64) // BLOCK_DAYS
+    block = np.where(np.isnat(time), np.arange(len(time)), day)
     counts = Counts.of(score >= threshold, label == 1)
     brier = (
         float(brier_score(xr.DataArray(score), xr.DataArray(label.astype(float))))
@@ -94,7 +105,7 @@ def score_split(
         "incidents": int(label.sum()),
         "base_rate": float(label.mean()),
         **ranking_scores(score, label),
-        "average_precision_interval": bootstrap_average_precision(score, label, day),
+        "average_precision_interval": bootstrap_average_precision(score, label, block),
         "threshold": threshold,
         **vars(counts),
         **counts.scores(),

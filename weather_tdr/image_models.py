@@ -1,8 +1,12 @@
-"""Networks of the image benchmarks: LeNet5, a small ConvNet, ResNet of depth 6n + 2."""
+"""Networks of the image benchmarks, by name: LeNet5, a small ConvNet, an MLP, ResNets."""
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import pad, relu
+from torch import nn
+
+from data_pipelines.errors import InputError, unknown_name
+from weather_tdr.resnets import resnet
+
+SMALLEST = {"lenet5": 12, "convnet": 8, "mlp": 1}  # points a side
+EXAMPLES = (*SMALLEST, "resnet20", "resnet32", "resnet32_v2", "resnet56_v2_bottleneck")
 
 
 class LeNet5(nn.Sequential):
@@ -45,53 +49,43 @@ class ConvNet(nn.Sequential):
         super().__init__(*layers, nn.Flatten(), nn.Linear(64 * (size // 8) ** 2, classes))
 
 
-class _Block(nn.Module):
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(after)
-        self.second = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(after)
-        self.stride, self.more = stride, after - before
+class MLP(nn.Sequential):
+    """Linear layers to 300, 100 and the classes, rectified.
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = relu(self.norm1(self.first(x)))
-        out = self.norm2(self.second(out))
-        if self.stride > 1:  # shortcut without parameters: every second point, zeros for channels
-            x = pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
-        return relu(out + x)
-
-
-class ResNet(nn.Module):
-    """ResNet of depth 6n + 2 for 32 x 32 images, version 1, with shortcuts without parameters.
-
-    Args:
-        depth: 20, 32, 44, 56, 110, ...
-        channels: of the images.
-        classes: number of logits.
-
-    Source: He et al. (2016), section 4.2; 0.27 million parameters at depth 20, 0.46 at 32.
+    Source: LeNet-300-100 of LeCun et al. (1998), with rectifiers.
     """
 
-    def __init__(self, depth: int = 20, channels: int = 3, classes: int = 10) -> None:
-        super().__init__()
-        n = (depth - 2) // 6
-        layers: list[nn.Module] = [
-            nn.Conv2d(channels, 16, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(16),
+    def __init__(self, channels: int = 1, size: int = 28, classes: int = 10) -> None:
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(channels * size * size, 300),
             nn.ReLU(),
-        ]
-        before = 16
-        for width in (16, 32, 64):
-            for i in range(n):
-                layers.append(_Block(before, width, 2 if i == 0 and width > 16 else 1))
-                before = width
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(64, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.Linear(300, 100),
+            nn.ReLU(),
+            nn.Linear(100, classes),
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, (n, channels, 32, 32) -> (n, classes)."""
-        return torch.as_tensor(self.head(self.body(x).mean(dim=(2, 3))))
+
+def make_network(name: str, channels: int = 3, size: int = 32, classes: int = 10) -> nn.Module:
+    """A network by name: `lenet5`, `convnet`, `mlp`, `resnet32`, `resnet56_v2_bottleneck`, ...
+
+    Args:
+        name: of the network.
+        channels: of the images.
+        size: points a side.
+        classes: number of logits.
+
+    Raises:
+        InputError: an unknown name, or images too small for it.
+    """
+    found = resnet(name, channels, classes)
+    if found is not None:
+        return found
+    made = {"lenet5": LeNet5, "convnet": ConvNet, "mlp": MLP}
+    if name not in made:
+        raise unknown_name("`network`:", name, EXAMPLES)
+    if size < SMALLEST[name]:
+        raise InputError(
+            f"`network: {name}` needs larger images, got {size} x {size}. Use `convnet` or `mlp`."
+        )
+    return made[name](channels, size, classes)

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from data_pipelines.schema import is_global
 from weather_tdr.coastlines import coastlines, unrolled
 from weather_tdr.scores import Curve
+from weather_tdr.tables import by_score
 
 PROBABILITY_COLOURS = "YlOrRd"
 
@@ -200,23 +201,30 @@ def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
     """Each method's score on every seed, its mean and standard deviation, best above.
 
     Args:
-        results: a row a method and seed.
+        results: a row a method, imbalance and seed; a panel an imbalance.
         score: column to show.
         title: of the figure.
     """
-    means = results.groupby("method")[score].mean().sort_values()
-    figure = Figure(figsize=(7.5, 1.2 + 0.34 * len(means)), layout="constrained")
-    axes = figure.subplots()
-    for place, method in enumerate(means.index):
-        values = results.loc[results["method"] == method, score].to_numpy(dtype=float)
-        colour = "tab:red" if method.startswith("tdr") else "tab:blue"
-        axes.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
-        axes.errorbar(
-            values.mean(), place, xerr=values.std(ddof=1) if len(values) > 1 else None,
-            fmt="D", color=colour, markersize=5, capsize=3,
-        )  # fmt: skip
-    axes.set_yticks(range(len(means)), list(means.index))
-    axes.set_xlabel(f"{score.replace('_', ' ')} (1) on test: seeds, mean, standard deviation")
-    axes.set_title(title)
-    axes.grid(axis="x", color="0.85")
+    settings = list(dict.fromkeys(results["imbalance"]))
+    methods = by_score(results, score)[::-1]
+    figure = Figure(
+        figsize=(3.5 + max(4.0, 2.6 * len(settings)), 1.6 + 0.34 * len(methods)),
+        layout="constrained",
+    )
+    panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
+    for axes, setting in zip(panels, settings, strict=True):
+        for place, method in enumerate(methods):
+            chosen = (results["method"] == method) & (results["imbalance"] == setting)
+            values = results.loc[chosen, score].to_numpy(dtype=float)
+            colour = "tab:red" if method.startswith("tdr") else "tab:blue"
+            axes.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
+            axes.errorbar(
+                values.mean(), place, xerr=values.std(ddof=1) if len(values) > 1 else None,
+                fmt="D", color=colour, markersize=5, capsize=3,
+            )  # fmt: skip
+        axes.set_title(f"imbalance {setting:.4g}", fontsize=10)
+        axes.grid(axis="x", color="0.85")
+    panels[0].set_yticks(range(len(methods)), methods)
+    figure.supxlabel(f"{score.replace('_', ' ')} (1) on test: seeds, mean, standard deviation")
+    figure.suptitle(title)
     return figure

@@ -4,24 +4,72 @@ import pandas as pd
 
 
 def main_score(results: pd.DataFrame) -> str:
-    """Average precision where incidents are rare in the test data, else balanced accuracy."""
-    images = results["dataset"].str.contains(" against ").any()
-    return "balanced_accuracy" if images else "average_precision"
+    """Balanced accuracy for images; average precision for fields, where incidents are rare."""
+    return "average_precision" if (results["network"] == "patchnet").all() else "balanced_accuracy"
+
+
+def by_score(results: pd.DataFrame, score: str) -> list[str]:
+    """Methods by their mean score over settings and seeds, best first."""
+    means = results.groupby(["method", "imbalance"])[score].mean().groupby("method").mean()
+    return [str(m) for m in means.sort_values(ascending=False).index]
+
+
+def benchmark_markdown(results: pd.DataFrame) -> str:
+    """All of a benchmark: a table of the settings beside each other, then one of each setting.
+
+    Args:
+        results: a row a method, setting and seed.
+    """
+    settings = list(dict.fromkeys(results["imbalance"]))
+    if len(settings) == 1:
+        return markdown(results)
+    parts = [overview_markdown(results)]
+    for setting in settings:
+        part = markdown(results[results["imbalance"] == setting])
+        parts.append(f"Imbalance {setting:g}:\n\n{part}")
+    return "\n".join(parts)
+
+
+def overview_markdown(results: pd.DataFrame) -> str:
+    """The main score of each method (rows) at each imbalance (columns), best first.
+
+    Args:
+        results: a row a method, setting and seed.
+    """
+    score = main_score(results)
+    settings = list(dict.fromkeys(results["imbalance"]))
+    columns = " | ".join(f"{v:g}" for v in settings)
+    seeds = results.groupby(["method", "imbalance"]).size().min()
+    lines = [
+        f"{score.replace('_', ' ').capitalize()}, mean ± standard deviation over {seeds} seeds, "
+        "by imbalance:",
+        "",
+        f"| method | data | {columns} |",
+        "|---" * (len(settings) + 2) + "|",
+    ]
+    for method in by_score(results, score):
+        part = results[results["method"] == method]
+        cells = [_spread(part.loc[part["imbalance"] == v, score]) for v in settings]
+        lines.append(f"| `{method}` | {part['data'].iloc[0]} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _made(results)]) + "\n"
 
 
 def markdown(results: pd.DataFrame) -> str:
-    """Mean and standard deviation over seeds of each method, best first.
+    """Mean and standard deviation over seeds of each method at one setting, best first.
 
     Args:
         results: a row a method and seed.
     """
     score = main_score(results)
-    other = ["csi"] if score == "average_precision" else ["minority_f1", "g_mean"]
-    columns = [score, "roc_auc", "minority_recall", "minority_precision", *other]
+    if score == "average_precision":
+        columns = [score, "roc_auc", "minority_recall", "minority_precision", "csi"]
+    else:
+        columns = [score, "minority_recall", "minority_precision", "minority_f1", "g_mean"]
+        if not results["dataset"].str.contains(" against ").all():
+            columns.insert(0, "accuracy")
     names = " | ".join(c.replace("_", " ") for c in columns)
     lines = [f"| method | data | seeds | {names} | seconds |", "|---" * (len(columns) + 4) + "|"]
-    order = results.groupby("method")[score].mean().sort_values(ascending=False).index
-    for method in order:
+    for method in by_score(results, score):
         part = results[results["method"] == method]
         cells = [_spread(part[c]) for c in columns]
         lines.append(
@@ -35,6 +83,8 @@ def _spread(values: pd.Series) -> str:
     """Mean and standard deviation; nothing where a seed's score is undefined."""
     if values.isna().any():
         return "-"
+    if len(values) == 1:
+        return f"{values.mean():.3f}"
     return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
 
 

@@ -1,10 +1,12 @@
 """The training loop: one method, one network; history, checkpoints, resume."""
 
 import json
+import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data_pipelines.errors import InputError
+from weather_tdr.augment import crop_flip
 from weather_tdr.checkpoints import (
     load_checkpoint,
     restore_training,
@@ -32,11 +35,14 @@ class Train:
     Attributes:
         methods: names of `configs/methods/`, or paths of YAML files of one's own.
         steps: optimiser steps.
+        epochs: passes over train, in place of `steps`; 0 for `steps`.
         batch: samples a step.
         target_batch: samples of the target set a step; 0 is all of it.
         learning_rate: of SGD with momentum.
         schedule: `cosine`: 100 steps of warm-up, then half a cosine to zero; `constant`; `step`:
-            divided by 10 after 1/2, 3/4 and 7/8 of the steps.
+            divided by 10 after 1/2, 3/4 and 7/8 of the steps; `long_tail`: 2.5 % of warm-up,
+            divided by 100 after 80 % and again after 90 %.
+        augment: of the training images: `none`, or `crop_flip` (photographs only).
         momentum: of SGD.
         weight_decay: L2 on the parameters.
         clip: largest norm of the gradient; 0 is none.
@@ -51,10 +57,12 @@ class Train:
         default_factory=lambda: ["uniform", "inverse_frequency", "tdr_faithful"]
     )
     steps: int = 3000
+    epochs: float = 0.0
     batch: int = 128
     target_batch: int = 0
     learning_rate: float = 0.05
     schedule: str = "cosine"
+    augment: Literal["none", "crop_flip"] = "none"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip: float = 1.0
@@ -73,7 +81,7 @@ class Train:
         made = [load_method(method).name for method in self.methods]
         if not made or len(set(made)) < len(made):
             raise InputError(f"`train.methods` must name each method once, got {self.methods}.")
-        for name in ("steps", "batch", "learning_rate", "log_every", "checkpoint_every"):
+        for name in ("steps", "batch", "learning_rate", "log_every", "checkpoint_every", "width"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`train.{name}` must be positive, got {getattr(self, name)}.")
         for name in ("momentum", "dropout"):
@@ -81,12 +89,9 @@ class Train:
                 raise InputError(
                     f"`train.{name}` must be at least 0 and below 1, got {getattr(self, name)}."
                 )
-        if min(self.weight_decay, self.clip, self.target_batch, self.seed) < 0 or self.width < 1:
-            raise InputError(
-                "`train.weight_decay`, `clip`, `target_batch` and `seed` must not be negative and "
-                f"`width` must be positive, got {self.weight_decay}, {self.clip}, "
-                f"{self.target_batch}, {self.seed} and {self.width}."
-            )
+        for name in ("epochs", "weight_decay", "clip", "target_batch", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"`train.{name}` must not be negative, got {getattr(self, name)}.")
         if self.schedule not in SCHEDULES:
             raise InputError(
                 f"`train.schedule` must be one of {', '.join(SCHEDULES)}, got `{self.schedule}`."
@@ -134,6 +139,9 @@ def fit(
     settings = settings or Train()
     recipe = load_method(method) if isinstance(method, str) else method
     train_set, target_set, names = by_weight(Batch.of(train), Batch.of(target), recipe, names)
+    steps = settings.steps
+    if settings.epochs:
+        steps = math.ceil(settings.epochs * len(train_set) / settings.batch)
     generator = torch.Generator().manual_seed(settings.seed + 1)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -148,7 +156,7 @@ def fit(
         train_set,
         target_set,
         generator,
-        steps=settings.steps,
+        steps=steps,
         batch=settings.batch,
         target_batch=settings.target_batch,
         names=names,
@@ -176,19 +184,23 @@ def fit(
     begun = time.perf_counter() - seconds
     model.train()
     bar = tqdm(
-        range(first, settings.steps),
+        range(first, steps),
         initial=first,
-        total=settings.steps,
+        total=steps,
         desc=f"{recipe.name:>20}",
         disable=not progress,
         unit="step",
         mininterval=1.0,
     )
     for step in bar:
-        rate = settings.learning_rate * SCHEDULES[settings.schedule](step, settings.steps)
+        rate = settings.learning_rate * SCHEDULES[settings.schedule](step, steps)
         index, target_index = plan.draw(step)
         batch = pool[index].to(device)
         target_batch = pool[target_index].to(device)
+        if settings.augment == "crop_flip":
+            batch, target_batch = (
+                replace(b, patches=crop_flip(b.patches, generator)) for b in (batch, target_batch)
+            )
         optimizer.zero_grad(set_to_none=True)
         value = plan.step(step, rate, batch, target_batch)
         if not torch.isfinite(value):
@@ -203,7 +215,7 @@ def fit(
         watch.count(batch.groups)
 
         done = step + 1
-        check = done % settings.checkpoint_every == 0 or done == settings.steps
+        check = done % settings.checkpoint_every == 0 or done == steps
         if check or done % settings.log_every == 0:
             row = {"step": done, "loss": float(value), "learning_rate": rate}
             row |= plan.row(step) | watch.shares()
@@ -245,8 +257,18 @@ def stepped(step: int, steps: int) -> float:
     return float(0.1 ** sum(step >= share * steps for share in (0.5, 0.75, 0.875)))
 
 
+def long_tail(step: int, steps: int) -> float:
+    """2.5 % of warm-up, divided by 100 after 80 % of the steps and again after 90 %.
+
+    Source: Cao et al. (2019): 5 epochs of warm-up, steps after 160 and 180 of 200 epochs.
+    """
+    warm = min(1.0, (step + 1) / max(0.025 * steps, 1.0))
+    return float(warm * 0.01 ** sum(step >= share * steps for share in (0.8, 0.9)))
+
+
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "cosine": cosine,
     "step": stepped,
+    "long_tail": long_tail,
     "constant": lambda step, steps: 1.0,
 }

@@ -1,0 +1,117 @@
+"""Imbalanced images as a patch store, so that all that reads patches reads them."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from data_pipelines.images import Images, ImageSets, make_image_sets
+from data_pipelines.schema import SPLITS, IntArray
+from data_pipelines.store import CHUNK_SAMPLES, same_build, write_store
+
+CHANNELS = {1: ("brightness",), 3: ("red", "green", "blue")}
+HELD = ("train", "target", "validation", "test")
+
+
+def write_image_store(path: str | Path, images: Images, seed: int) -> Path:
+    """Draws an imbalanced set and writes it, or keeps the one that the same settings have made.
+
+    Args:
+        path: where the store goes.
+        images: which images, and how imbalanced.
+        seed: of the draw.
+
+    Returns:
+        The path of the store. Its patches are the brightness of each channel in [0, 1]; label and
+        group are the class.
+
+    Raises:
+        InputError: files or settings are wrong.
+    """
+    sets = make_image_sets(images, seed)
+    attributes = {
+        "settings": image_settings(images, seed),
+        "fingerprints": {"images": _digest(sets)},
+    }
+    if same_build(path, attributes):
+        return Path(path)
+    pixels = np.concatenate([getattr(sets, name)[0] for name in HELD])
+    labels = np.concatenate([getattr(sets, name)[1] for name in HELD])
+    split = np.repeat(
+        [SPLITS.index(name) for name in HELD], [len(getattr(sets, name)[1]) for name in HELD]
+    )
+    n, channels, size, _ = pixels.shape
+    scale = np.float32(1.0 / sets.brightest)
+    train = sets.train[0].astype(np.float32) * scale
+    names = CHANNELS[channels]
+
+    def finish(finite: npt.NDArray[np.bool_]) -> tuple[IntArray, dict[str, Any]]:
+        counts = {
+            name: {
+                c: int((labels[split == SPLITS.index(name)] == k).sum())
+                for k, c in enumerate(sets.classes)
+            }
+            for name in HELD
+        }
+        return split, attributes | {
+            "title": f"Images: {images.title}, imbalance {images.degree:g}",
+            "grid": {"size": size, "stride": 4},
+            "counts": counts,
+            "dropped": {},
+        }
+
+    described = {
+        "variable": ("variable", np.array(names)),
+        "units": ("variable", np.array(["1"] * channels)),
+        "standard_name": ("variable", np.array([""] * channels)),
+        "base_variable": ("variable", np.array(names)),
+        "lag": ("variable", np.array(["0h"] * channels)),
+    }
+    none = np.full(n, np.nan)
+    return write_store(
+        path,
+        da.from_array(pixels, chunks=(CHUNK_SAMPLES, -1, -1, -1)),
+        {
+            "time": np.full(n, np.datetime64("NaT", "ns")),
+            "latitude": none,
+            "longitude": none,
+            "label": labels,
+            "group": labels,
+            "incident_id": np.full(n, ""),
+            "reason": np.full(n, "image"),
+        },
+        xr.Dataset(coords=described),
+        tuple(
+            da.from_array(v.astype(np.float64))
+            for v in (train.mean((0, 2, 3)), train.std((0, 2, 3)))
+        ),
+        finish,
+        names={"label": _plain(sets.classes), "group": _plain(sets.classes)},
+        scale_factor=float(scale),  # kept as the bytes that they came as
+    )
+
+
+def image_settings(images: Images, seed: int) -> dict[str, Any]:
+    """All that decides a set besides its files; JSON values."""
+    kept = {k: v for k, v in asdict(images).items() if k not in ("folder", "download")}
+    plain: dict[str, Any] = json.loads(json.dumps({"images": kept, "seed": seed}))
+    return plain
+
+
+def _digest(sets: ImageSets) -> str:
+    digest = hashlib.sha256()
+    for name in HELD:
+        for array in getattr(sets, name):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _plain(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without blanks, which part the flag meanings of CF."""
+    return tuple("_".join(c.split()) for c in classes)

@@ -1,0 +1,87 @@
+"""One cell of a benchmark: one method, one seed, one patch store -> one row."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from data_pipelines.store import meanings, open_store
+from weather_tdr.checkpoints import write_atomically
+from weather_tdr.class_scores import class_scores, rare_classes
+from weather_tdr.data import load_split
+from weather_tdr.evaluate import class_probabilities
+from weather_tdr.image_models import make_network
+from weather_tdr.methods.method import load_method
+from weather_tdr.model_files import commit, no_nan
+from weather_tdr.models import PatchNet
+from weather_tdr.scores import choose_threshold
+from weather_tdr.train import Train, fit
+
+
+def run_cell(
+    store_path: Path, network: str, train: Train, method: str, seed: int, row: dict[str, Any],
+    path: Path,
+) -> None:  # fmt: skip
+    """Trains and tests one method with one seed; writes its row to `path`.
+
+    Args:
+        store_path: patch store of the cell.
+        network: name of a network for images; empty for PatchNet on fields.
+        train: how to train; its seed is replaced.
+        method: name or path.
+        seed: of start and order.
+        row: what the table says about the cell besides.
+        path: JSON file to write.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    recipe = load_method(method)
+    settings = replace(train, seed=seed)
+    store = open_store(store_path)
+    model = make_model(store, network, settings)
+    train_set = load_split(store, "train")
+    history = fit(
+        model,
+        train_set,
+        load_split(store, "target"),
+        recipe,
+        settings,
+        names=meanings(store, "label" if recipe.weights_per == "class" else "group"),
+    )
+    probability, label = class_probabilities(model, store, "test")
+    # Networks for images are tested as they are; a detector has a threshold, from validation.
+    said = probability.argmax(axis=1)
+    if not network:
+        known, truth = class_probabilities(model, store, "validation")
+        said = (probability[:, 1] >= choose_threshold(known[:, 1], truth)).astype(np.int64)
+    counts = np.bincount(train_set.labels.numpy(), minlength=probability.shape[1])
+    scores = class_scores(probability, said, label, rare_classes(counts))
+    if not network:
+        row |= {"imbalance": 1.0 - float(label.mean())}
+    row = {
+        **row,
+        "method": recipe.name,
+        "data": recipe.data,
+        "seed": seed,
+        "steps": int(history["step"].iloc[-1]),
+        **scores,
+        "seconds": history.attrs["seconds"],
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit(),
+    }
+    write_atomically(path, json.dumps(no_nan(row)) + "\n")
+
+
+def make_model(store: xr.Dataset, network: str, settings: Train) -> nn.Module:
+    """The network of a cell, untrained."""
+    channels, size = store.sizes["variable"], store.sizes["y"]
+    if network:
+        return make_network(network, channels, size, len(meanings(store, "label")))
+    stride = store.attrs["grid"]["stride"]
+    return PatchNet(channels, size, stride, settings.width, settings.dropout)
