@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.image_sources import PUBLISHED, find
 
-Dataset = Literal["mnist", "fashion_mnist", "cifar10", "cifar10_jpeg", "cifar100", "digits"]
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar10_jpeg", "cifar100", "digits")
 Pixels = npt.NDArray[np.uint8]  # (n, channel, y, x)
 Labels = npt.NDArray[np.int64]  # (n,)
 
@@ -50,7 +50,7 @@ class ImageData:
 
 
 @lru_cache(maxsize=1)
-def read_images(dataset: Dataset, folder: str = "", download: bool = False) -> ImageData:
+def read_images(dataset: str, folder: str = "", download: bool = False) -> ImageData:
     """Reads a whole data set. The last one read is kept in memory.
 
     Args:
@@ -62,8 +62,8 @@ def read_images(dataset: Dataset, folder: str = "", download: bool = False) -> I
     Raises:
         InputError: an unknown name, no such files, damaged files, or no network.
     """
-    if dataset not in get_args(Dataset):
-        raise unknown_name("`images.dataset`:", dataset, get_args(Dataset))
+    if dataset not in DATASETS:
+        raise unknown_name("`images.dataset`:", dataset, DATASETS)
     if dataset == "digits":
         return _digits()
     if dataset in ("mnist", "fashion_mnist"):

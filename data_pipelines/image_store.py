@@ -16,6 +16,7 @@ from data_pipelines.schema import SPLITS, IntArray
 from data_pipelines.store import CHUNK_SAMPLES, same_build, write_store
 
 CHANNELS = {1: ("brightness",), 3: ("red", "green", "blue")}
+STRIDE = 4  # for PatchNet, which reads images too
 HELD = ("train", "target", "validation", "test")
 
 
@@ -61,7 +62,7 @@ def write_image_store(path: str | Path, images: Images, seed: int) -> Path:
         }
         return split, attributes | {
             "title": f"Images: {images.title}, imbalance {images.degree:g}",
-            "grid": {"size": size, "stride": 4},
+            "grid": {"size": size, "stride": STRIDE if size >= 4 * STRIDE else 2},
             "counts": counts,
             "dropped": {},
         }

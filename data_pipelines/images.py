@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from data_pipelines.errors import InputError
-from data_pipelines.image_files import Dataset, ImageData, Labels, Pixels, read_images
+from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.image_files import DATASETS, ImageData, Labels, Pixels, read_images
 from data_pipelines.schema import IntArray
 
 Part = tuple[Pixels, Labels]
@@ -43,7 +43,7 @@ class Images:
         test_size: test images of these classes, drawn at random; 0 is all.
     """
 
-    dataset: Dataset | Literal["none"] = "digits"
+    dataset: str = "digits"
     folder: str = ""
     download: bool = False
     imbalance: Literal["binary", "long_tailed", "step"] = "binary"
@@ -60,8 +60,10 @@ class Images:
         """Checks the numbers.
 
         Raises:
-            InputError: a number out of range, or a class on both sides.
+            InputError: an unknown data set, a number out of range, or a class on both sides.
         """
+        if self.dataset not in (*DATASETS, "none"):
+            raise unknown_name("`images.dataset`:", self.dataset, DATASETS)
         if not 0 <= self.ratio < 1:
             raise InputError(f"`images.ratio` must be at least 0 and below 1, got {self.ratio}.")
         if not self.factor >= 1:

@@ -10,13 +10,17 @@ from sklearn.metrics import (
     f1_score,
     precision_score,
     recall_score,
+    roc_auc_score,
 )
 
-from weather_tdr.benchmarks import test_scores as scores_of_a_test
+from data_pipelines.errors import InputError
+from weather_tdr.augment import crop_flip
+from weather_tdr.class_scores import class_scores, rare_classes
 from weather_tdr.cli import main
 from weather_tdr.cost import CASES, measure_cost
-from weather_tdr.image_models import ConvNet, LeNet5
-from weather_tdr.resnets import ResNet
+from weather_tdr.image_models import make_network
+from weather_tdr.scores import Counts
+from weather_tdr.train import SCHEDULES
 
 CONFIG = """
 name: tiny
@@ -43,7 +47,9 @@ def test_results_resume_and_other_settings(tmp_path, capsys):
     assert "| `tdr` |" in capsys.readouterr().out
     assert (folder / "methods.png").stat().st_size > 5000
     # A finished cell is never run again: a changed one stays; a missing one comes back the same.
-    cell, other = (next((folder / "cells").glob(f"{n}-*.json")) for n in ("tdr-1", "uniform-0"))
+    cell, other = (
+        next((folder / "cells").glob(f"{n}-*.json")) for n in ("tdr-0.8-1", "uniform-0.8-0")
+    )
     changed = json.loads(other.read_text()) | {"accuracy": 0.123}
     other.write_text(json.dumps(changed))
     cell.unlink()
@@ -72,12 +78,44 @@ def test_results_resume_and_other_settings(tmp_path, capsys):
     assert "Did you mean `lenet5`" in capsys.readouterr().err
 
 
-def test_scores_are_those_of_scikit_learn():
+def test_several_imbalances_share_a_table_and_a_figure(tmp_path, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG.format(output=tmp_path).replace("seeds: 2", "seeds: 1"))
+    main(["benchmark", str(config), "--quiet", "--imbalances=[0.9,0.5]"])
+    results = pd.read_csv(tmp_path / "tiny" / "results.csv")
+    assert results["imbalance"].tolist() == [0.5, 0.5, 0.9, 0.9]
+    out = capsys.readouterr().out
+    assert "| method | data | 0.5 | 0.9 |" in out and "Imbalance 0.9:" in out
+    # The cells of a single imbalance are the same cells.
+    main(["benchmark", str(config), "--quiet", "--images.ratio=0.9"])
+    assert len(list((tmp_path / "tiny" / "cells").iterdir())) == 4
+    with pytest.raises(SystemExit):
+        main(["benchmark", str(config), "--imbalances=[0.9,0.9]"])
+    assert "each degree once" in capsys.readouterr().err
+
+
+def test_long_tailed_with_epochs_and_augmentation(tmp_path):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(
+        CONFIG.format(output=tmp_path)
+        + "images: {imbalance: long_tailed, factor: 5, train_size: 40, target_size: 20}\n"
+        + "train: {epochs: 1.5, batch: 20, schedule: long_tail, augment: crop_flip}\n"
+    )
+    text = [x for x in config.read_text().splitlines() if "ratio" not in x and "steps" not in x]
+    config.write_text("\n".join(text))
+    main(["benchmark", str(config), "--quiet", "--seeds=1"])
+    results = pd.read_csv(tmp_path / "tiny" / "results.csv")
+    sizes = [int(40 * 5 ** (-k / 9)) for k in range(10)]
+    assert set(results["steps"]) == {-(-3 * sum(sizes) // 40)}
+    assert set(results["dataset"]) == {"digits long-tailed"} and results["accuracy"].notna().all()
+
+
+def test_two_classes_have_the_scores_of_scikit_learn():
     rng = np.random.default_rng(0)
     label = (rng.random(300) < 0.3).astype(int)
-    score = rng.random(300) + 0.3 * label
-    said = (score >= 0.6).astype(int)
-    got = scores_of_a_test(score, label, 0.6)
+    score = (rng.random(300) + 0.3 * label) / 1.3
+    said = (score >= 0.45).astype(int)
+    got = class_scores(np.stack([1 - score, score], 1), said, label, np.array([1]))
     assert got["accuracy"] == pytest.approx(accuracy_score(label, said))
     assert got["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, said))
     assert got["minority_recall"] == pytest.approx(recall_score(label, said))
@@ -85,20 +123,81 @@ def test_scores_are_those_of_scikit_learn():
     assert got["minority_f1"] == pytest.approx(f1_score(label, said))
     recalls = [recall_score(label, said, pos_label=k) for k in (0, 1)]
     assert got["g_mean"] == pytest.approx(np.sqrt(recalls[0] * recalls[1]))
+    assert got["roc_auc"] == pytest.approx(roc_auc_score(label, score))
+    counts = Counts.of(said == 1, label == 1).scores()
+    assert got["csi"] == pytest.approx(counts["csi"])
+    assert got["minority_recall"] == pytest.approx(counts["pod"])
+
+
+def test_many_classes_by_hand():
+    """Recalls 1, 1/2, 0 and 1; classes 2 and 3 are rare; class 2 is never said."""
+    label = np.array([0, 0, 1, 1, 2, 3])
+    said = np.array([0, 0, 1, 0, 3, 3])
+    got = class_scores(np.eye(4)[said], said, label, np.array([2, 3]))
+    assert got["accuracy"] == pytest.approx(4 / 6)
+    assert got["balanced_accuracy"] == pytest.approx(2.5 / 4)
+    assert got["minority_recall"] == 0.5 and got["g_mean"] == 0.0
+    assert np.isnan(got["minority_precision"])  # undefined for class 2
+    assert got["minority_f1"] == pytest.approx((0 + 2 / 3) / 2)
+    assert got["csi"] == pytest.approx((0 + 1 / 2) / 2)
+    assert rare_classes(np.array([50, 40, 3, 20, 5, 60])).tolist() == [2, 4]
+    assert rare_classes(np.array([50, 50, 5, 5])).tolist() == [2, 3]
+    assert rare_classes(np.array([99, 1])).tolist() == [1]
 
 
 def test_numbers_of_parameters():
-    """LeCun et al. 1998: 61,706; He et al. 2016, table 6: 0.27 and 0.46 million."""
+    """LeCun et al. 1998: 61,706 and 266,610; He et al. 2016a, table 6; 2016b: 1.7 million."""
 
-    def count(model):
-        return sum(p.numel() for p in model.parameters())
+    def count(name, *shape):
+        return sum(p.numel() for p in make_network(name, *shape).parameters())
 
-    assert count(LeNet5(1, 28, 10)) == count(LeNet5(1, 32, 10)) == 61_706
-    assert round(count(ResNet(20)) / 1e6, 2) == 0.27
-    assert round(count(ResNet(32)) / 1e6, 2) == 0.46
-    assert LeNet5(1, 28, 2)(torch.zeros(3, 1, 28, 28)).shape == (3, 2)
-    assert ResNet(20)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-    assert ConvNet(3, 32)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert count("lenet5", 1, 28, 10) == count("lenet5", 1, 32, 10) == 61_706
+    assert count("mlp", 1, 28, 10) == 266_610
+    millions = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7}
+    for depth, published in millions.items():
+        digits = 1 if depth == 110 else 2
+        assert round(count(f"resnet{depth}") / 1e6, digits) == published
+        # The two versions differ in the normalisations only.
+        assert abs(count(f"resnet{depth}_v2") - count(f"resnet{depth}")) < 200
+    assert round(count("resnet164_v2_bottleneck") / 1e6, 1) == 1.7
+    assert round(count("resnet110_v2") / 1e6, 1) == 1.7
+    for name in ("lenet5", "convnet", "mlp", "resnet20", "resnet20_v2", "resnet29_v2_bottleneck"):
+        assert make_network(name, 3, 32, 7)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("resnet21", "6n \\+ 2, got 21"), ("resnet29_bottleneck", "version 1"), ("lenet", "`lenet5`")],
+)
+def test_unknown_networks(name, words):
+    with pytest.raises(InputError, match=words):
+        make_network(name)
+
+
+def test_crops_and_mirrors_by_hand():
+    """Every result is one of the 9 x 9 x 2 that slicing a padded image gives; all occur."""
+    image = torch.arange(1.0, 1 + 2 * 4 * 4).reshape(1, 2, 4, 4)
+    wide = torch.zeros(2, 12, 12)
+    wide[:, 4:8, 4:8] = image[0]
+    possible = {
+        part.numpy().tobytes()
+        for y in range(9)
+        for x in range(9)
+        for crop in [wide[:, y : y + 4, x : x + 4]]
+        for part in (crop, crop.flip(2))
+    }
+    made = crop_flip(image.expand(3000, 2, 4, 4), torch.Generator().manual_seed(0))
+    assert {m.numpy().tobytes() for m in made} == possible
+
+
+def test_long_tail_schedule():
+    """Cao et al. 2019, 200 epochs: warm-up over 5, then 1, 0.01 after 160, 0.0001 after 180."""
+    rate = SCHEDULES["long_tail"]
+    at = {epoch: rate(epoch * 100, 20_000) for epoch in (0, 2, 5, 159, 160, 179, 180, 199)}
+    assert at[0] == pytest.approx(1 / 500) and at[2] == pytest.approx(201 / 500)
+    assert (at[5], at[159]) == (1.0, 1.0)
+    assert at[160] == at[179] == pytest.approx(0.01)
+    assert at[180] == at[199] == pytest.approx(0.0001)
 
 
 def test_cost_measures_every_way():

@@ -1,100 +1,150 @@
-import gzip
-import struct
-
 import numpy as np
 import pytest
-from conftest import SHARED
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
-from data_pipelines.images import Images, class_sizes, make_image_sets, read_idx, read_images
-
-
-def write_idx(path, values, zipped):
-    data = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
-    data += values.astype(np.uint8).tobytes()
-    if zipped:
-        path.with_name(path.name + ".gz").write_bytes(gzip.compress(data))
-    else:
-        path.write_bytes(data)
-
-
-@pytest.fixture
-def mnist(tmp_path):
-    """Small files in MNIST's format: 60 images of each of 10 classes, every image unlike."""
-    rng = np.random.default_rng(0)
-    for zipped, (prefix, n) in enumerate((("train", 600), ("t10k", 100))):
-        images = rng.integers(0, 256, (n, 28, 28))
-        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte", images, bool(zipped))
-        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte", np.arange(n) % 10, bool(zipped))
-    return tmp_path
-
-
-def test_idx_files_gzipped_or_not(mnist):
-    data = read_images(Images("mnist", str(mnist)))
-    assert data["train"][0].shape == (600, 1, 28, 28) and data["test"][0].shape == (100, 1, 28, 28)
-    assert data["train"][0].min() >= 0 and data["train"][0].max() <= 1
-    np.testing.assert_array_equal(data["train"][1], np.arange(600) % 10)
+from data_pipelines.image_store import write_image_store
+from data_pipelines.images import Images, class_sizes, make_image_sets
+from data_pipelines.schema import SPLITS
+from data_pipelines.store import meanings, open_store
+from weather_tdr.cli import main
 
 
 def test_sizes_of_the_reference_implementation():
     """n_majority = train / (M + m (1 - ratio)); n_minority = n_majority (1 - ratio)."""
-    assert class_sizes(Images(ratio=0.995, train_size=5000)) == (4975, 25)
-    assert class_sizes(Images(ratio=0.9, train_size=5000)) == (4545, 455)
+    plenty = [6000] * 10
+    sizes = class_sizes(Images(ratio=0.995, train_size=5000), plenty)
+    assert (sizes[9], sizes[4], sum(sizes)) == (4975, 25, 5000)
+    sizes = class_sizes(Images(ratio=0.9, train_size=5000), plenty)
+    assert (sizes[9], sizes[4]) == (4545, 455)
     several = Images(minority=[1], majority=[2, 3], ratio=0.9, train_size=2100)
-    assert class_sizes(several) == (1000, 100)
+    assert class_sizes(several, plenty)[1:4] == [100, 1000, 1000]
 
 
+def test_sizes_of_the_long_tailed_literature():
+    """Cao et al. 2019: CIFAR-10-LT at 100 has 12,406 images, CIFAR-100-LT has 10,847."""
+    ten = Images(imbalance="long_tailed", factor=100, train_size=5000)
+    sizes = class_sizes(ten, [5000] * 10)
+    assert sum(sizes) == 12_406 and (sizes[0], sizes[-1]) == (5000, 50)
+    hundred = Images(imbalance="long_tailed", factor=100, train_size=500)
+    assert sum(class_sizes(hundred, [500] * 100)) == 10_847
+    step = Images(imbalance="step", factor=100, train_size=5000)
+    assert class_sizes(step, [5000] * 10) == [5000] * 5 + [50] * 5
+    all_left = Images(imbalance="long_tailed", factor=10, train_size=0)
+    assert class_sizes(all_left, [110, 100, 120])[0] == 100
+
+
+@settings(deadline=None)  # the first call reads the data set
 @given(
     ratio=st.floats(0, 0.9),
     target=st.integers(2, 12),
     train=st.integers(20, 60),
+    held=st.integers(0, 20),
     seed=st.integers(0, 9),
 )
-def test_sets_are_disjoint_balanced_and_of_the_right_size(ratio, target, train, seed):
+def test_sets_are_disjoint_balanced_and_of_the_right_size(ratio, target, train, held, seed):
     images = Images(
-        "digits", minority=[3], majority=[8], ratio=ratio, train_size=train, target_size=target
-    )
+        "digits", minority=[3], majority=[8], ratio=ratio, train_size=train, target_size=target,
+        validation_size=held,
+    )  # fmt: skip
     sets = make_image_sets(images, seed)
-    n_major, n_minor = class_sizes(images)
-    assert np.bincount(sets.train[1], minlength=2).tolist() == [n_major, n_minor]
-    half = -(-target // 2)
-    assert np.bincount(sets.target[1], minlength=2).tolist() == [half, half]
+    majority = train / (2.0 - ratio)
+    counts = np.bincount(sets.train[1], minlength=2)
+    np.testing.assert_allclose(counts, [majority, majority * (1 - ratio)], atol=0.51)
+    for part, n in ((sets.target, target), (sets.validation, held)):
+        assert np.bincount(part[1], minlength=2).tolist() == [-(-n // 2)] * 2
     again = make_image_sets(images, seed)
     np.testing.assert_array_equal(sets.train[0], again.train[0])
-    rows = {k: {x.tobytes() for x in getattr(sets, k)[0]} for k in ("train", "target", "test")}
-    assert not rows["train"] & rows["target"]
-    assert not (rows["train"] | rows["target"]) & rows["test"]
+    names = ("train", "target", "validation", "test")
+    rows = {k: {x.tobytes() for x in getattr(sets, k)[0]} for k in names}
+    for a in names:
+        for b in names[names.index(a) + 1 :]:
+            assert not rows[a] & rows[b]
+
+
+def test_several_classes_a_side_and_a_smaller_test_set():
+    images = Images(
+        "digits", minority=[1, 2], majority=[7, 8, 9], ratio=0.5, train_size=80, target_size=12,
+        test_size=50,
+    )  # fmt: skip
+    sets = make_image_sets(images, 1)
+    assert np.bincount(sets.train[1]).tolist() == [60, 20]
+    assert np.bincount(sets.target[1]).tolist() == [6, 6]
+    assert len(sets.test[1]) == 50 and set(sets.test[1]) == {0, 1}
+
+
+def test_store_holds_the_set(tmp_path):
+    images = Images("digits", imbalance="long_tailed", factor=5, train_size=60, target_size=20)
+    path = write_image_store(tmp_path / "a.zarr", images, 3)
+    store, sets = open_store(path), make_image_sets(images, 3)
+    assert store["patches"].dtype == np.float32 and store["patches"].attrs["long_name"]
+    assert meanings(store, "label") == tuple("0123456789") == meanings(store, "group")
+    for name in ("train", "target", "test"):
+        here = store["split"].to_numpy() == SPLITS.index(name)
+        np.testing.assert_allclose(
+            store["patches"].to_numpy()[here], getattr(sets, name)[0] / 16, rtol=1e-6
+        )
+        np.testing.assert_array_equal(store["label"].to_numpy()[here], getattr(sets, name)[1])
+    train = sets.train[0] / 16
+    np.testing.assert_allclose(store["mean"], [train.mean()], rtol=1e-6)
+    np.testing.assert_allclose(store["std"], [train.std()], rtol=1e-6)
+    assert sum(store.attrs["counts"]["train"].values()) == len(sets.train[1])
+    made = (path / "patches" / "zarr.json").stat().st_mtime_ns
+    write_image_store(path, images, 3)
+    assert (path / "patches" / "zarr.json").stat().st_mtime_ns == made
+    write_image_store(path, images, 4)
+    assert open_store(path).attrs["settings"]["seed"] == 4
+
+
+def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
+    main(
+        ["imbalance", "--ratio", "0.8", "--train-size", "90", "--minority", "3", "--majority", "8",
+         "--validation-size", "10", "--output", str(tmp_path), "--name", "d", "--quiet"]
+    )  # fmt: skip
+    folder = tmp_path / "d"
+    assert "minority     15 " in capsys.readouterr().out
+    assert (folder / "figures" / "histogram.png").stat().st_size > 5000
+    main(
+        ["run", str(folder / "config.yaml"), "--train.steps=40", "--train.methods=[uniform,tdr]",
+         "--quiet"]
+    )  # fmt: skip
+    assert "tdr" in capsys.readouterr().out
+    assert (folder / "tdr" / "scores.json").is_file()
+    for command, words in (
+        (["map", str(folder / "tdr"), "x.nc"], "trained on images"),
+        (["imbalance", "--imbalance", "long_tailed", "--factor", "5", "--train-size", "50",
+          "--output", str(tmp_path), "--name", "lt"], ""),
+        (["train", str(tmp_path / "lt" / "config.yaml")], "must be binary for a detector"),
+    ):  # fmt: skip
+        if not words:
+            main([*command, "--quiet"])
+            continue
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--quiet"])
+        assert stop.value.code == 2 and words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Images(ratio=1.0), r"`images.ratio`"),
+        (lambda: Images(factor=0.5), r"`images.factor`"),
+        (lambda: Images(test_size=-1), r"`images.test_size`"),
+        (lambda: Images(target_size=0), r"`images.target_size`"),
+        (lambda: Images(dataset="mnits"), "Did you mean `mnist`"),
         (lambda: Images(minority=[4], majority=[4]), "must be different classes"),
+        (lambda: make_image_sets(Images(minority=[12]), 0), "classes 0 to 9 of digits, got 12"),
+        (
+            lambda: make_image_sets(Images(train_size=40, ratio=0.5, test_size=500), 0),
+            "at most the",
+        ),
         (
             lambda: make_image_sets(Images(train_size=5000, ratio=0.5), 0),
-            "must give 3333 .* got 120",
+            "must give 1667 .* got 123",
         ),
-        (lambda: read_images(Images("mnist", "/none")), "must hold train-images-idx3-ubyte"),
     ],
 )
 def test_bad_settings(make, words):
     with pytest.raises(InputError, match=words):
         make()
-
-
-def test_damaged_file(mnist):
-    path = mnist / "train-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(InputError, match="no IDX file"):
-        read_idx(path)
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the MNIST files are not at hand")
-def test_the_real_files():
-    data = read_images(Images("mnist", str(SHARED / "mnist")))
-    assert data["train"][0].shape == (60000, 1, 28, 28)
-    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # LeCun's page
-    assert np.bincount(data["test"][1]).tolist() == counts

@@ -1,6 +1,7 @@
 """One cell of a benchmark: one method, one seed, one patch store -> one row."""
 
 import json
+import multiprocessing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ def run_cell(
     recipe = load_method(method)
     settings = replace(train, seed=seed)
     store = open_store(store_path)
-    model = make_model(store, network, settings)
+    model = make_model(store, network, settings).to(own_device())
     train_set = load_split(store, "train")
     history = fit(
         model,
@@ -76,6 +77,14 @@ def run_cell(
         "commit": commit(),
     }
     write_atomically(path, json.dumps(no_nan(row)) + "\n")
+
+
+def own_device() -> torch.device:
+    """The GPU of this process, the processes taking turns; the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    turn = int((*multiprocessing.current_process()._identity, 1)[0]) - 1
+    return torch.device("cuda", turn % torch.cuda.device_count())
 
 
 def make_model(store: xr.Dataset, network: str, settings: Train) -> nn.Module:

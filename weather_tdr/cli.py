@@ -33,7 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; `--resume` goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "interrupted; the same command goes on: `train` and `run` from the last checkpoint with "
+            "`--resume`, `benchmark` with the next cell",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
@@ -74,6 +78,13 @@ def _dispatch(argv: list[str]) -> None:
     sub.add_argument("config", metavar="CONFIG", help="configs/benchmarks/NAME.yaml, or `cost`")
     _common(sub, resume=False)
     sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
+    sub = commands.add_parser(
+        "imbalance",
+        help="an imbalanced set of images as a patch store, with its histogram",
+        description="Draws an imbalanced set of images; the defaults need no file.",
+    )
+    _imbalance_arguments(sub)
+    _common(sub, resume=False)
     arguments, overrides = parser.parse_known_args(argv)
     takes_overrides = arguments.command in (*CONFIG_COMMANDS, "demo", "benchmark")
     if overrides and not takes_overrides:
@@ -110,6 +121,15 @@ def _dispatch(argv: list[str]) -> None:
             run_benchmark(benchmark, progress=progress)
             print((benchmark.folder / "table.md").read_text())
             _tell(benchmark.folder)
+    elif arguments.command == "imbalance":
+        from weather_tdr.imbalance import draw_imbalanced
+
+        given = {k: v for k, v in vars(arguments).items() if v is not None}
+        for name in ("command", "quiet"):
+            given.pop(name)
+        folder, text = draw_imbalanced(**given)
+        print(text)
+        _tell(folder)
     elif arguments.command == "evaluate":
         folder = Path(arguments.run)
         config = load_config(folder)
@@ -131,6 +151,25 @@ def _dispatch(argv: list[str]) -> None:
             resume = getattr(arguments, "resume", False)
             print(_show(run.run(config, resume=resume, progress=progress)))
         _tell(config.folder)
+
+
+def _imbalance_arguments(parser: argparse.ArgumentParser) -> None:
+    """The settings of `images`, with hyphens; what is not given keeps its default."""
+    parser.add_argument("--dataset", help="mnist, fashion_mnist, cifar10, cifar10_jpeg, cifar100, "
+                        "digits (default)")  # fmt: skip
+    parser.add_argument("--folder", help="where its files lie; default: the usual places")
+    parser.add_argument("--download", action="store_true", help="fetch files that are missing")
+    parser.add_argument("--imbalance", help="binary (default), long_tailed, step")
+    for side in ("minority", "majority"):
+        parser.add_argument(f"--{side}", type=int, nargs="+", help=f"binary: {side} classes")
+    parser.add_argument("--ratio", type=float, help="binary: 1 - n_minority / n_majority")
+    parser.add_argument("--factor", type=float, help="long_tailed, step: largest / smallest class")
+    parser.add_argument("--train-size", type=int, help="binary: all; others: of the largest class")
+    for name in ("target", "validation", "test"):
+        parser.add_argument(f"--{name}-size", type=int, help=f"samples of the {name} set")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--output", default="runs", help="folder of all runs")
+    parser.add_argument("--name", default="images", help="the store goes to OUTPUT/NAME")
 
 
 def _common(parser: argparse.ArgumentParser, *, resume: bool) -> None:
@@ -159,6 +198,8 @@ def _tell(folder: Path) -> None:
     """Says what lies where; pictures last."""
     notes = {
         "patches.zarr": "patches",
+        "config.yaml": "configuration",
+        "figures/histogram.png": "histogram",
         "comparison.csv": "scores of all methods",
         "scores.json": "scores",
         "incident_map.nc": "incident map",

@@ -9,6 +9,7 @@ import yaml
 
 from data_pipelines.build import Fields, Incidents, Patches, Splits
 from data_pipelines.errors import InputError
+from data_pipelines.images import Images
 from data_pipelines.synthetic import Synthetic
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.maps import Maps
@@ -27,6 +28,7 @@ class Config:
         synthetic: with `days` above 0, makes synthetic fields and catalogue and uses them.
         fields: which fields.
         incidents: which incidents.
+        images: an imbalanced set of images in place of fields; `dataset: none` is none.
         patches: how to cut.
         splits: how to split.
         train: how to train.
@@ -39,6 +41,7 @@ class Config:
     synthetic: Synthetic = field(default_factory=lambda: Synthetic(days=0))
     fields: Fields = field(default_factory=Fields)
     incidents: Incidents = field(default_factory=Incidents)
+    images: Images = field(default_factory=lambda: Images(dataset="none"))
     patches: Patches = field(default_factory=Patches)
     splits: Splits = field(default_factory=Splits)
     train: Train = field(default_factory=Train)
@@ -63,6 +66,11 @@ class Config:
         """The run folder."""
         return Path(self.output).expanduser() / self.name
 
+    @property
+    def of_images(self) -> bool:
+        """Whether the run is on images."""
+        return self.images.dataset != "none"
+
     def use_synthetic(self) -> None:
         """Points `fields` and `incidents` at the synthetic files of the run, if it has any."""
         if self.synthetic.days > 0:
@@ -79,6 +87,7 @@ def save_config(config: Config) -> None:
     values["train"]["methods"] = [
         _absolute(m) if m.endswith((".yaml", ".yml")) else m for m in config.train.methods
     ]
+    values["images"]["folder"] = _absolute(config.images.folder)
     values["incidents"]["catalogue"] = _absolute(config.incidents.catalogue)
     text = yaml.safe_dump(values, sort_keys=False)
     write_atomically(config.folder / "config.yaml", text)

@@ -69,7 +69,10 @@ def positions(store: xr.Dataset, split: str) -> npt.NDArray[np.int64]:
     """
     index = np.flatnonzero(store["split"].to_numpy() == SPLITS.index(split))
     if len(index) == 0:
-        raise InputError(f"split `{split}` must hold samples, got none. Build with other periods.")
+        raise InputError(
+            f"split `{split}` must hold samples, got none. "
+            "Build with other periods, or with `images.validation_size`."
+        )
     return index
 
 

@@ -26,7 +26,7 @@ class Detector:
         architecture: arguments of PatchNet.
         variables: ``variable, units, standard_name, base_variable, lag``, a list each.
         hemisphere_sign: variables multiplied by the sign of latitude.
-        grid: ``size, stride, dlat, dlon``.
+        grid: ``size, stride, dlat, dlon``; of images only the first two.
         mean: of each variable over the training dates, in its units.
         std: the same.
         method: how it was trained.
@@ -142,8 +142,12 @@ def detector_from_store(
         model=model,
         architecture=architecture,
         variables=dict(store.attrs["variables"]),
-        hemisphere_sign=list(store.attrs["settings"]["fields"]["hemisphere_sign"]),
-        grid={k: store.attrs["grid"][k] for k in ("size", "stride", "dlat", "dlon")},
+        hemisphere_sign=list(store.attrs["settings"].get("fields", {}).get("hemisphere_sign", [])),
+        grid={
+            k: store.attrs["grid"][k]
+            for k in ("size", "stride", "dlat", "dlon")
+            if k in store.attrs["grid"]
+        },
         mean=[float(v) for v in store["mean"].to_numpy()],
         std=[float(v) for v in store["std"].to_numpy()],
         method=method,

@@ -228,3 +228,26 @@ def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
     figure.supxlabel(f"{score.replace('_', ' ')} (1) on test: seeds, mean, standard deviation")
     figure.suptitle(title)
     return figure
+
+
+def histogram_figure(counts: dict[str, dict[str, int]], title: str) -> Figure:
+    """Samples of each class in each split.
+
+    Args:
+        counts: split -> class -> samples.
+        title: of the figure.
+    """
+    classes = list(next(iter(counts.values())))
+    figure = Figure(figsize=(max(6.4, 0.22 * len(classes)), 4), layout="constrained")
+    axes = figure.subplots()
+    place = np.arange(len(classes))
+    shown = [name for name, of_class in counts.items() if sum(of_class.values())]
+    width = 0.8 / len(shown)
+    for number, name in enumerate(shown):
+        values = [counts[name][c] for c in classes]
+        axes.bar(place + (number - (len(shown) - 1) / 2) * width, values, width, label=name)
+    axes.set_yscale("log")
+    axes.set_xticks(place, classes, rotation=90 if len(classes) > 5 else 0)
+    axes.set(xlabel="class", ylabel="samples (log scale)", title=title)
+    axes.legend()
+    return figure

@@ -16,9 +16,9 @@ import yaml
 from data_pipelines.build import build_store, store_settings
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
+from data_pipelines.image_store import image_settings, write_image_store
 from data_pipelines.incidents import at_times, read_catalogue, select_incidents
-from data_pipelines.schema import GROUPS, LABELS
-from data_pipelines.store import open_store, store_identity
+from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
 from weather_tdr import __version__
 from weather_tdr.checkpoints import write_atomically
@@ -55,6 +55,10 @@ log = logging.getLogger(__name__)
 
 def build(config: Config, *, progress: bool = True) -> Path:
     """Builds the patch store of a run; returns its path."""
+    if config.of_images:
+        path = write_image_store(config.folder / "patches.zarr", config.images, config.seed)
+        save_config(config)
+        return path
     config.use_synthetic()
     PatchNet(1, config.patches.size, config.patches.stride)  # refuses what it cannot take
     if config.synthetic.days > 0:
@@ -81,13 +85,21 @@ def build(config: Config, *, progress: bool = True) -> Path:
 def train_all(config: Config, *, resume: bool = False, progress: bool = True) -> list[Path]:
     """Trains every method of a run on its patch store; returns their folders."""
     store = open_store(config.folder / "patches.zarr")
-    wanted = store_settings(
-        config.fields, config.incidents, config.patches, config.splits, config.seed
-    )
+    if config.of_images:
+        wanted = image_settings(config.images, config.seed)
+    else:
+        wanted = store_settings(
+            config.fields, config.incidents, config.patches, config.splits, config.seed
+        )
     if store.attrs["settings"] != wanted:
         raise InputError(
             f"the patch store of {config.folder} was built with other settings. "
             "Run `weather-tdr build CONFIG` first, or restore the settings."
+        )
+    if len(meanings(store, "label")) > 2:
+        raise InputError(
+            f"`images.imbalance` must be binary for a detector, got {config.images.imbalance}. "
+            "Sets of more classes are for `weather-tdr benchmark`."
         )
     save_config(config)
     identity = store_identity(store.attrs)
@@ -121,7 +133,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             config.train,
             folder=folder,
             validate=validate,
-            names=LABELS if method.weights_per == "class" else GROUPS,
+            names=meanings(store, "label" if method.weights_per == "class" else "group"),
             identity=identity,
             resume=resume,
             progress=progress,
@@ -156,9 +168,10 @@ def evaluate_method(
     predictions = predictions_table(store, scores_of)
     detector.threshold, scores = evaluate(predictions, probabilities=True)
     write_predictions(predictions, folder / "predictions.nc", identity)
-    scores["test"]["incident_matching"] = _map_test_period(
-        config, detector, store, folder, progress=progress
-    )
+    if not config.of_images:
+        scores["test"]["incident_matching"] = _map_test_period(
+            config, detector, store, folder, progress=progress
+        )
     _write_scores(scores, folder)
     detector.facts["scores"] = scores
     save_facts(detector, folder)
@@ -238,6 +251,11 @@ def map_fields(
         raise InputError(
             f"RUN must have a threshold, got {folder} before evaluation. "
             f"Run `weather-tdr evaluate {folder}` first."
+        )
+    if "dlat" not in detector.grid:
+        raise InputError(
+            f"RUN must have been trained on fields, got {folder}, trained on images. "
+            "Images have no map."
         )
     fields = open_fields(list(paths), **detector.open_arguments())
     output = output or folder / "maps" / Path(paths[0]).stem

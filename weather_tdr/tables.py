@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from weather_tdr import configs_folder
+
 
 def main_score(results: pd.DataFrame) -> str:
     """Balanced accuracy for images; average precision for fields, where incidents are rare."""
@@ -22,12 +24,38 @@ def benchmark_markdown(results: pd.DataFrame) -> str:
     """
     settings = list(dict.fromkeys(results["imbalance"]))
     if len(settings) == 1:
-        return markdown(results)
+        return markdown(results) + published_markdown(results)
     parts = [overview_markdown(results)]
     for setting in settings:
         part = markdown(results[results["imbalance"] == setting])
         parts.append(f"Imbalance {setting:g}:\n\n{part}")
-    return "\n".join(parts)
+    return "\n".join(parts) + published_markdown(results)
+
+
+def published_markdown(results: pd.DataFrame) -> str:
+    """Published numbers on the same sets and network, as context; empty where there are none.
+
+    Args:
+        results: a row a method, setting and seed.
+    """
+    known = pd.read_csv(configs_folder() / "benchmarks" / "published.csv")
+    keys = ["dataset", "imbalance", "network"]
+    known = known.merge(results[keys].drop_duplicates(), on=keys)
+    if known.empty:
+        return ""
+    lines = [
+        "",
+        "Published, on other draws and with the data of each paper:",
+        "",
+        "| imbalance | method | score | paper of the method |",
+        "|---|---|---|---|",
+    ]
+    for row in known.to_dict("records"):
+        lines.append(
+            f"| {row['imbalance']:g} | {row['method']} | {row['score'].replace('_', ' ')} "
+            f"{row['value']:.3f} | {row['paper_of_the_method']} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def overview_markdown(results: pd.DataFrame) -> str:

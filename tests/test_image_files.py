@@ -1,0 +1,212 @@
+import gzip
+import hashlib
+import io
+import pickle
+import struct
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from conftest import SHARED
+from PIL import Image
+
+from data_pipelines.errors import InputError
+from data_pipelines.image_files import read_idx, read_images
+from data_pipelines.image_sources import PUBLISHED, Published
+
+
+def write_idx(path, values, zipped):
+    data = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
+    data += values.astype(np.uint8).tobytes()
+    if zipped:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(data))
+    else:
+        path.write_bytes(data)
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """Small files in MNIST's format: 60 images of each of 10 classes, every image unlike."""
+    rng = np.random.default_rng(0)
+    for zipped, (prefix, n) in enumerate((("train", 600), ("t10k", 100))):
+        images = rng.integers(0, 256, (n, 28, 28))
+        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte", images, bool(zipped))
+        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte", np.arange(n) % 10, bool(zipped))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch, tmp_path):
+    read_images.cache_clear()
+    monkeypatch.delenv("WEATHER_TDR_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("data_pipelines.image_sources.cache_folder", lambda: tmp_path / "cache")
+
+
+def test_idx_files_gzipped_or_not(mnist):
+    data = read_images("mnist", str(mnist))
+    assert data.train[0].shape == (600, 1, 28, 28) and data.test[0].shape == (100, 1, 28, 28)
+    np.testing.assert_array_equal(data.train[1], np.arange(600) % 10)
+    fashion = read_images("fashion_mnist", str(mnist))
+    assert fashion.classes[7] == "sneaker"
+
+
+def test_damaged_and_missing_files(mnist):
+    path = mnist / "train-images-idx3-ubyte"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    with pytest.raises(InputError, match="no IDX file"):
+        read_idx(path)
+    write_idx(path, np.zeros((5, 28, 28)), False)
+    with pytest.raises(InputError, match="as many labels as images"):
+        read_images("mnist", str(mnist))
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte.*found none in /none"):
+        read_images("mnist", "/none")
+    with pytest.raises(InputError, match="Did you mean `mnist`"):
+        read_images("mnits")
+
+
+def test_usual_places_are_searched(mnist, tmp_path, monkeypatch):
+    place = tmp_path / "elsewhere" / "MNIST" / "raw"
+    place.mkdir(parents=True)
+    for path in mnist.glob("*ubyte*"):
+        path.rename(place / path.name)
+    with pytest.raises(InputError, match="data/mnist"):
+        read_images("mnist")
+    monkeypatch.setenv("WEATHER_TDR_DATA", str(tmp_path / "elsewhere"))
+    assert len(read_images("mnist").train[1]) == 600
+
+
+def add(archive, name, data):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def cifar(path, dataset, images, labels, **changed):
+    """An archive in the published layout: n images in each batch."""
+    folder, batches, key = {
+        "cifar10": (
+            "cifar-10-batches-py",
+            [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"],
+            b"labels",
+        ),
+        "cifar100": ("cifar-100-python", ["train", "test"], b"fine_labels"),
+    }[dataset]
+    meta, names = (
+        ("batches.meta", b"label_names") if dataset == "cifar10" else ("meta", b"fine_label_names")
+    )
+    with tarfile.open(path, "w:gz") as archive:
+        for i, name in enumerate(batches):
+            data = {b"data": (images + i).reshape(len(images), -1), key: list(labels)}
+            add(archive, f"{folder}/{name}", changed.get(name, pickle.dumps(data, 2)))
+        add(archive, f"{folder}/{meta}", pickle.dumps({names: [b"a", b"b"]}, 2))
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_cifar_archives_keep_order_and_channels(tmp_path, dataset):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 200, (4, 3, 32, 32)).astype(np.uint8)
+    cifar(tmp_path / f"{dataset[:5]}-{dataset[5:]}-python.tar.gz", dataset, images, [0, 1, 0, 1])
+    data = read_images(dataset, str(tmp_path))
+    batches = 5 if dataset == "cifar10" else 1
+    np.testing.assert_array_equal(
+        data.train[0], np.concatenate([images + i for i in range(batches)])
+    )
+    np.testing.assert_array_equal(data.test[0], images + batches)
+    assert data.train[1].tolist() == [0, 1, 0, 1] * batches and data.classes == ("a", "b")
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('executed')",))
+
+
+def test_nothing_in_a_pickle_is_executed(tmp_path):
+    images = np.zeros((2, 3, 32, 32), np.uint8)
+    path = tmp_path / "cifar-10-python.tar.gz"
+    cifar(path, "cifar10", images, [0, 1], data_batch_3=pickle.dumps(Evil(), 2))
+    with pytest.raises(InputError, match=r"data_batch_3.*asks for .*exec"):
+        read_images("cifar10", str(tmp_path))
+    cifar(path, "cifar10", images, [0, 1], test_batch=pickle.dumps({b"data": [1]}, 2))
+    with pytest.raises(InputError, match=r"test_batch.*must hold `data`"):
+        read_images("cifar10", str(tmp_path))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match="no complete archive"):
+        read_images("cifar10", str(tmp_path))
+
+
+def test_without_network_the_error_says_what_to_put_where(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("Network is unreachable")
+
+    monkeypatch.setattr("pooch.retrieve", refuse)
+    with pytest.raises(InputError, match=r"Put cifar-100-python.tar.gz into .*by hand"):
+        read_images("cifar100", str(tmp_path), True)
+
+
+def test_downloads_are_checked_by_their_hash(tmp_path, monkeypatch):
+    """From a server of this machine: the real code fetches, and refuses what has changed."""
+    name = "cifar-10-python.tar.gz"
+    (tmp_path / "served").mkdir()
+    cifar(tmp_path / "served" / name, "cifar10", np.zeros((2, 3, 32, 32), np.uint8), [0, 1])
+    served = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        digest = hashlib.md5((tmp_path / "served" / name).read_bytes()).hexdigest()
+        for known, words in (("0" * 32, "could not be fetched"), (digest, "")):
+            monkeypatch.setitem(PUBLISHED, "cifar10", Published(url, {name: known}, ("x",)))
+            if words:
+                with pytest.raises(InputError, match=words):
+                    read_images("cifar10", str(tmp_path / "here"), True)
+                assert not (tmp_path / "here" / name).exists()
+            else:
+                assert len(read_images("cifar10", str(tmp_path / "here"), True).train[1]) == 10
+        server.shutdown()
+
+
+def test_jpeg_archive(tmp_path):
+    """Uniform colours survive JPEG: order, labels and channels can be checked."""
+    path = tmp_path / "cifar-10-jpeg.tar.xz"
+    colours = {"train": [(250, 10, 10), (10, 250, 10), (10, 10, 250)], "test": [(240, 240, 5)]}
+    with tarfile.open(path, "w:xz") as archive:
+        for split, values in colours.items():
+            for i in reversed(range(len(values))):
+                out = io.BytesIO()
+                Image.new("RGB", (32, 32), values[i]).save(out, "JPEG")
+                add(archive, f"cifar-10-jpeg/{split}/{i:05d}.jpg", out.getvalue())
+            text = "\n".join(str(i % 2) for i in range(len(values)))
+            add(archive, f"cifar-10-jpeg/{split}_labels.txt", text.encode())
+        add(archive, "cifar-10-jpeg/batches.meta.txt", b"plane\ncar\n")
+    data = read_images("cifar10_jpeg", str(tmp_path))
+    assert data.train[0].shape == (3, 3, 32, 32) and data.train[1].tolist() == [0, 1, 0]
+    mean = data.train[0].mean(axis=(2, 3))
+    np.testing.assert_allclose(mean, colours["train"], atol=6)
+    assert data.classes == ("plane", "car")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real files are not at hand")
+def test_the_real_files():
+    data = read_images("mnist", str(SHARED / "mnist"))
+    assert data.train[0].shape == (60000, 1, 28, 28)
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # LeCun's page
+    assert np.bincount(data.test[1]).tolist() == counts
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real files are not at hand")
+def test_the_real_cifar_against_its_lossless_part():
+    """The first 1,000 lossless images agree with the JPEG ones: same order, labels, channels."""
+    from data_pipelines.image_files import _members, _unpickle
+
+    path = SHARED / "cifar10" / "cifar-10-python-first1000-lossless.tar.gz"
+    batch = _members(path, "cifar-10-batches-py", {"data_batch_1"})["data_batch_1"]
+    values = _unpickle(batch, path, "data_batch_1")
+    exact = values[b"data"].reshape(-1, 3, 32, 32).astype(float)
+    data = read_images("cifar10_jpeg", str(SHARED / "cifar10"))
+    assert np.bincount(data.train[1]).tolist() == [5000] * 10 and len(data.test[1]) == 10_000
+    assert data.train[1][:1000].tolist() == list(values[b"labels"])
+    assert np.abs(data.train[0][:1000] - exact).mean() < 8  # of 255; 5.8 over 4,000 images
