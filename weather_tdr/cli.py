@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print(
-            "interrupted; the same command goes on: `train` and `run` from the last checkpoint with "
-            "`--resume`, `benchmark` with the next cell",
+            "interrupted; the same command goes on: `train` and `run` from the last checkpoint "
+            "with `--resume`, `benchmark` with the next cell",
             file=sys.stderr,
         )
         sys.exit(1)

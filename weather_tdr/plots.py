@@ -249,5 +249,5 @@ def histogram_figure(counts: dict[str, dict[str, int]], title: str) -> Figure:
     axes.set_yscale("log")
     axes.set_xticks(place, classes, rotation=90 if len(classes) > 5 else 0)
     axes.set(xlabel="class", ylabel="samples (log scale)", title=title)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=len(shown))
     return figure
