@@ -49,9 +49,9 @@ class Images:
     imbalance: Literal["binary", "long_tailed", "step"] = "binary"
     minority: list[int] = field(default_factory=lambda: [4])
     majority: list[int] = field(default_factory=lambda: [9])
-    ratio: float = 0.995
+    ratio: float = 0.9
     factor: float = 100.0
-    train_size: int = 5000
+    train_size: int = 100
     target_size: int = 10
     validation_size: int = 0
     test_size: int = 0

@@ -97,6 +97,13 @@ def test_store_holds_the_set(tmp_path):
     assert open_store(path).attrs["settings"]["seed"] == 4
 
 
+def test_the_defaults_need_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["imbalance", "--quiet"])
+    assert "minority      9 " in capsys.readouterr().out
+    assert open_store("runs/images/patches.zarr").attrs["counts"]["train"]["majority"] == 91
+
+
 def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
     main(
         ["imbalance", "--ratio", "0.8", "--train-size", "90", "--minority", "3", "--majority", "8",
