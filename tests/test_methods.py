@@ -1,105 +1,19 @@
 import copy
 
-import numpy as np
 import pytest
 import torch
 from test_hypergradient import problem
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import hypergradient
-from weather_tdr.methods.losses import (
-    balanced_softmax,
-    focal,
-    ldam,
-    logit_adjustment,
-    make_loss,
-)
 from weather_tdr.methods.losses import cross_entropy as plain_loss
 from weather_tdr.methods.method import Method, load_method, names
 from weather_tdr.methods.per_sample import LearningToReweight, MetaWeightNet
-from weather_tdr.methods.static import Static, class_balanced, inverse_frequency, uniform
 from weather_tdr.methods.tdr import Tdr, TdrSettings
 
 ETA, L2 = 0.05, 2e-3
-
-
-# --- losses ----------------------------------------------------------------------------------
-
-
-def logits_and_labels(n=40, classes=3):
-    torch.manual_seed(0)
-    return torch.randn(n, classes).double(), torch.randint(0, classes, (n,))
-
-
-def test_focal_is_the_formula_and_gamma_0_is_cross_entropy():
-    z, y = logits_and_labels()
-    p = torch.softmax(z, 1)[torch.arange(len(y)), y]
-    torch.testing.assert_close(focal(2.0)(z, y), -((1 - p) ** 2) * torch.log(p))
-    torch.testing.assert_close(focal(0.0)(z, y), plain_loss(z, y))
-
-
-def test_ldam_margins():
-    z, y = logits_and_labels()
-    counts = torch.tensor([1000, 100, 10])
-    margin = 0.5 * (counts.double() / 10) ** -0.25  # C / n^(1/4), the largest 0.5
-    shifted = z.clone()
-    shifted[torch.arange(len(y)), y] -= margin[y]
-    torch.testing.assert_close(ldam(counts)(z, y), cross_entropy(shifted, y, reduction="none"))
-
-
-def test_balanced_softmax_is_its_formula_and_logit_adjustment_with_tau_1():
-    z, y = logits_and_labels()
-    counts = torch.tensor([1000, 100, 10])
-    weighted = counts.double() * torch.exp(z)
-    wanted = -torch.log(weighted[torch.arange(len(y)), y] / weighted.sum(1))
-    torch.testing.assert_close(balanced_softmax(counts)(z, y), wanted)
-    torch.testing.assert_close(logit_adjustment(counts)(z, y), wanted)
-    torch.testing.assert_close(logit_adjustment(counts, 0.0)(z, y), plain_loss(z, y))
-
-
-def test_losses_that_need_every_class():
-    for name in ("ldam", "balanced_softmax", "logit_adjustment"):
-        with pytest.raises(InputError, match="samples of every class"):
-            make_loss(name, torch.tensor([5, 0]))
-    with pytest.raises(InputError, match="Did you mean `focal`"):
-        make_loss("focl", torch.tensor([5, 5]))
-
-
-# --- static weights --------------------------------------------------------------------------
-
-
-def test_static_weights():
-    counts = torch.tensor([900, 90, 10])
-    weights = inverse_frequency(counts)
-    torch.testing.assert_close(weights * counts, torch.full((3,), 1000 / 3))
-    assert torch.equal(uniform(counts), torch.ones(3))
-    for beta in (0.9, 0.999, 0.9999):
-        got = class_balanced(counts, beta)
-        assert float((got * counts).sum() / counts.sum()) == pytest.approx(1.0)
-        effective = (1 - beta ** counts.double().numpy()) / (1 - beta)  # Cui et al., eq. 2
-        product = got.numpy() * effective
-        np.testing.assert_allclose(product, product[0], rtol=1e-5)
-    torch.testing.assert_close(class_balanced(counts, 0.0), torch.ones(3))
-    for rule in (inverse_frequency, class_balanced):
-        with pytest.raises(InputError, match="every group"):
-            rule(torch.tensor([5, 0]))
-
-
-def test_deferred_weights_come_in_at_their_step():
-    model, batch, _, _ = problem("linear")
-    rule = Static(torch.tensor([0.5, 1.0, 4.0]).double(), plain_loss, start=2)
-    losses = plain_loss(model(batch.patches), batch.labels).detach()
-    for step in range(4):
-        model.zero_grad()
-        value = rule.step(model, batch)
-        wanted = losses.mean() if step < 2 else (rule.weights[batch.groups] * losses).mean()
-        torch.testing.assert_close(value, wanted)
-
-
-# --- TDR ---------------------------------------------------------------------------------------
 
 
 def tdr(weights, **settings):
