@@ -235,14 +235,23 @@ def _read_jpeg_archive(path: Path) -> ImageData:
         if file.endswith(".jpg") and folders and folders[-1] in images:
             try:
                 pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-            except (UnidentifiedImageError, OSError) as error:
-                raise InputError(f"{name} in {path} is no JPEG image: {error}.") from error
-            images[folders[-1]][int(file.removesuffix(".jpg"))] = pixels.transpose(2, 0, 1)
+                number = int(file.removesuffix(".jpg"))
+                if pixels.shape != (32, 32, 3):
+                    raise ValueError(f"its shape is {pixels.shape}")
+            except (UnidentifiedImageError, OSError, ValueError) as error:
+                raise InputError(
+                    f"{name} in {path} must be a JPEG image of 32 x 32 points with a number as its "
+                    f"name: {error}. Fetch it again."
+                ) from error
+            images[folders[-1]][number] = pixels.transpose(2, 0, 1)
         elif file.endswith(".txt"):
             texts[file] = data.decode().split()
     parts = {}
     for split, found in images.items():
-        labels = np.array(texts.get(f"{split}_labels.txt", []), dtype=np.int64)
+        numbers = texts.get(f"{split}_labels.txt", [])
+        if not all(n.isdigit() for n in numbers):
+            raise InputError(f"{split}_labels.txt in {path} must hold numbers. Fetch it again.")
+        labels = np.array(numbers, dtype=np.int64)
         if not found or sorted(found) != list(range(len(labels))):
             raise InputError(
                 f"{path} must hold as many {split} images as {split}_labels.txt has lines, got "

@@ -36,7 +36,7 @@ class Images:
         ratio: binary: 1 - n_minority / n_majority, in [0, 1).
         factor: long-tailed and step: largest over smallest class (IF), at least 1.
         train_size: binary: training samples; otherwise those of the largest class, 0 for all that
-            the target set leaves.
+            the target set and validation leave.
         target_size: samples of the target set, the same number of each class (binary: side).
         validation_size: training images that neither train nor target holds, the same number of
             each class.
@@ -122,7 +122,7 @@ def class_sizes(images: Images, available: list[int]) -> list[int]:
 
     Args:
         images: the settings.
-        available: training images of each class that the target set leaves.
+        available: training images of each class that target set and validation leave.
     """
     number = len(available)
     if images.imbalance == "binary":
@@ -153,9 +153,10 @@ def make_image_sets(images: Images, seed: int) -> ImageSets:
     kept = [int(k) for k in np.flatnonzero(labels >= 0)]
     per_class = {k: -(-images.target_size // _sharing(images, k, len(kept))) for k in kept}
     members = [np.flatnonzero(classes == k) for k in range(len(labels))]
-    sizes = class_sizes(images, [len(m) - per_class.get(k, 0) for k, m in enumerate(members)])
-    changes = "ratio" if images.imbalance == "binary" else "factor"
     held = -(-images.validation_size // len(kept))
+    left = [len(m) - per_class.get(k, 0) - held for k, m in enumerate(members)]
+    sizes = class_sizes(images, left)
+    changes = "ratio" if images.imbalance == "binary" else "factor"
     parts: dict[str, list[IntArray]] = {"train": [], "target": [], "validation": []}
     for k in kept:
         target, size, order = per_class[k], sizes[k], rng.permutation(members[k])

@@ -189,6 +189,26 @@ def test_jpeg_archive(tmp_path):
     assert data.classes == ("plane", "car")
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "labels", "words"),
+    [
+        ("00000", 32, "x", "must hold numbers"),
+        ("00000", 16, "0", r"its shape is \(16, 16, 3\)"),
+        ("one", 32, "0", "a number as its name"),
+        ("00001", 32, "0", "got 1 for 1"),
+    ],
+)
+def test_bad_jpeg_archives(tmp_path, name, size, labels, words):
+    with tarfile.open(tmp_path / "cifar-10-jpeg.tar.xz", "w:xz") as archive:
+        out = io.BytesIO()
+        Image.new("RGB", (size, size)).save(out, "JPEG")
+        for split in ("train", "test"):
+            add(archive, f"cifar-10-jpeg/{split}/{name}.jpg", out.getvalue())
+            add(archive, f"cifar-10-jpeg/{split}_labels.txt", labels.encode())
+    with pytest.raises(InputError, match=words):
+        read_images("cifar10_jpeg", str(tmp_path))
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real files are not at hand")
 def test_the_real_files():
     data = read_images("mnist", str(SHARED / "mnist"))

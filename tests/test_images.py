@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
+from data_pipelines.image_files import read_images
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images, class_sizes, make_image_sets
 from data_pipelines.schema import SPLITS
@@ -72,6 +73,15 @@ def test_several_classes_a_side_and_a_smaller_test_set():
     assert np.bincount(sets.train[1]).tolist() == [60, 20]
     assert np.bincount(sets.target[1]).tolist() == [6, 6]
     assert len(sets.test[1]) == 50 and set(sets.test[1]) == {0, 1}
+
+
+def test_the_largest_class_takes_all_that_target_and_validation_leave():
+    images = Images(
+        imbalance="long_tailed", factor=4, train_size=0, target_size=20, validation_size=50
+    )
+    sets = make_image_sets(images, 0)
+    classes = np.bincount(read_images("digits").train[1])
+    assert np.bincount(sets.train[1])[0] == classes.min() - 2 - 5
 
 
 def test_store_holds_the_set(tmp_path):

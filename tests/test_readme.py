@@ -4,13 +4,18 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from test_end_to_end import fails
+from test_image_files import write_idx
 
+from data_pipelines.image_files import read_images
+from weather_tdr.benchmarks import Benchmark
 from weather_tdr.cli import main
 from weather_tdr.config import read_config
+from weather_tdr.settings import read_yaml
 from weather_tdr.tables import cost_markdown, markdown, run_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +54,27 @@ def test_the_configuration_and_commands_run(tmp_path, small_files, monkeypatch, 
     main([*mapped, "--quiet"])
     assert Path("runs/my_storms/tdr/maps/new_fields/incident_map.nc").is_file()
     assert changed[:2] == run and changed[2] == "--train.steps"
+
+
+def test_image_commands_are_valid(tmp_path, monkeypatch, capsys):
+    *benchmarks, imbalance = [
+        shlex.split(x, comments=True)[1:] for x in blocks("sh")[2].splitlines()
+    ]
+    for command, config, *overrides in benchmarks:
+        assert command == "benchmark"
+        assert read_yaml(Benchmark, ROOT / config, overrides).seeds >= 3
+    # The draw itself, from small files in MNIST's format where the download would put them.
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for prefix in ("train", "t10k"):
+        images = np.arange(12_000 * 784, dtype=np.int64).reshape(12_000, 28, 28)
+        write_idx(folder / f"{prefix}-images-idx3-ubyte", images % 251, True)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte", np.arange(12_000) % 2 + 2, True)
+    read_images.cache_clear()
+    main([*imbalance, "--quiet"])
+    assert "minority     25 " in capsys.readouterr().out
+    read_images.cache_clear()
 
 
 @pytest.mark.parametrize(("kind", "path", "table"), TABLES)
