@@ -94,6 +94,33 @@ def test_several_imbalances_share_a_table_and_a_figure(tmp_path, capsys):
     assert "each degree once" in capsys.readouterr().err
 
 
+def test_learning_rates_are_chosen_on_validation_over_other_draws(tmp_path, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG.format(output=tmp_path))
+    rates = "--learning_rates=[1e-9,0.05,1e30]"  # learns nothing; learns; diverges
+    with pytest.raises(SystemExit):
+        main(["benchmark", str(config), "--quiet", rates])
+    assert "validation_size" in capsys.readouterr().err
+    held = [
+        "--images.validation_size=40",
+        "--methods=[inverse_frequency,balanced_sampling]",
+        "--train.steps=40",
+    ]
+    main(["benchmark", str(config), "--quiet", rates, *held])
+    results = pd.read_csv(tmp_path / "tiny" / "results.csv")
+    assert set(results["learning_rate"]) == {0.05} and set(results["seed"]) == {0, 1}
+    assert results["validation_score"].between(0.5, 1).all()
+    assert results["command"].str.contains("learning_rates").all()
+    assert results["versions"].str.contains(f"torch {torch.__version__}", regex=False).all()
+    # The cells are those of the same rate given by hand.
+    cells = set((tmp_path / "tiny" / "cells").iterdir())
+    main(["benchmark", str(config), "--quiet", "--train.learning_rate=0.05", *held])
+    assert set((tmp_path / "tiny" / "cells").iterdir()) == cells
+    with pytest.raises(SystemExit):
+        main(["benchmark", str(config), "--quiet", "--learning_rates=[1e30]", *held])
+    assert "failed at every one" in capsys.readouterr().err
+
+
 def test_long_tailed_with_epochs_and_augmentation(tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(

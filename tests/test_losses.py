@@ -11,6 +11,8 @@ from weather_tdr.methods.losses import (
     ldam,
     logit_adjustment,
     make_loss,
+    margin_scale,
+    with_cosine_layer,
 )
 from weather_tdr.methods.losses import cross_entropy as plain_loss
 from weather_tdr.methods.static import Static, class_balanced, inverse_frequency, uniform
@@ -40,6 +42,23 @@ def test_ldam_margins():
     shifted = z.clone()
     shifted[torch.arange(len(y)), y] -= margin[y]
     torch.testing.assert_close(ldam(counts)(z, y), cross_entropy(shifted, y, reduction="none"))
+
+
+def test_ldam_on_a_cosine_layer_is_the_formula_of_the_paper():
+    """-log of e^(s (cos_y - D_y)) over itself + sum over j != y of e^(s cos_j), s = 30."""
+    torch.manual_seed(1)
+    body = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 3)).double()
+    model = with_cosine_layer(torch.nn.Sequential(body, torch.nn.Identity()))
+    x, (_, y) = torch.randn(40, 5).double(), logits_and_labels()
+    features, vectors = body[0](x), body[1].weight
+    cos = features @ vectors.T / (features.norm(dim=1)[:, None] * vectors.norm(dim=1))
+    torch.testing.assert_close(model(x), 30 * cos)
+    margin = 0.5 * torch.tensor([100.0, 10.0, 1.0]).double() ** -0.25
+    own = torch.exp(30 * (cos[torch.arange(40), y] - margin[y]))
+    others = torch.exp(30 * cos).scatter(1, y[:, None], 0.0).sum(1)
+    loss = make_loss("ldam", torch.tensor([1000, 100, 10]), margin_scale(model))
+    torch.testing.assert_close(loss(model(x), y), -torch.log(own / (own + others)))
+    assert margin_scale(body[0]) == 1.0
 
 
 def test_balanced_softmax_is_its_formula_and_logit_adjustment_with_tau_1():

@@ -48,6 +48,9 @@ class Benchmark:
         network: for images: `lenet5`, `convnet`, `mlp`, `resnet32`, `resnet56_v2_bottleneck`, ...
         methods: names of `configs/methods/`, or paths.
         seeds: number of seeds, each with its own imbalanced set (images), start and order.
+        learning_rates: rates to try for each method, on draws that the table does not use, at the
+            largest imbalance; the best on validation is the method's. None: `train.learning_rate`.
+        tuning_seeds: number of draws that a rate is tried on.
         workers: processes, one thread each; 0 is one a core.
         train: how to train; `methods` and `seed` there are not used.
     """
@@ -60,6 +63,8 @@ class Benchmark:
     network: str = "convnet"
     methods: list[str] = field(default_factory=lambda: ["uniform", "tdr"])
     seeds: int = 5
+    learning_rates: list[float] = field(default_factory=list)
+    tuning_seeds: int = 2
     workers: int = 0
     train: Train = field(default_factory=Train)
 
@@ -81,6 +86,16 @@ class Benchmark:
             raise InputError(
                 "`seeds` must be positive and `workers` not negative, got "
                 f"{self.seeds} and {self.workers}."
+            )
+        if self.learning_rates and not (self.run or self.images.validation_size):
+            raise InputError(
+                "`learning_rates` are compared on validation, got `images.validation_size: 0`. "
+                "Give it some images, or leave `learning_rates` out."
+            )
+        if min([1.0, *self.learning_rates]) <= 0 or self.tuning_seeds < 1:
+            raise InputError(
+                "`learning_rates` and `tuning_seeds` must be positive, got "
+                f"{self.learning_rates} and {self.tuning_seeds}."
             )
         made = [load_method(method).name for method in self.methods]
         if not made or len(set(made)) < len(made):
@@ -108,6 +123,7 @@ class Cell:
         seed: of set, start and order.
         images: the images of the setting; None for a run on fields.
         store: its patch store.
+        train: how to train.
         path: of its result.
         row: what the table says about it besides scores.
     """
@@ -116,12 +132,25 @@ class Cell:
     seed: int
     images: Images | None
     store: Path
+    train: Train
     path: Path
     row: dict[str, Any]
 
+    def result(self) -> dict[str, Any]:
+        """What the finished cell wrote."""
+        values: dict[str, Any] = json.loads(self.path.read_text())
+        return values
 
-def run_benchmark(benchmark: Benchmark, *, progress: bool = True) -> pd.DataFrame:
+
+def run_benchmark(
+    benchmark: Benchmark, *, command: str = "", progress: bool = True
+) -> pd.DataFrame:
     """Runs every cell that is not finished; writes `results.csv`, `table.md`, `methods.png`.
+
+    Args:
+        benchmark: what to run.
+        command: what started it, for the results.
+        progress: shows a progress bar.
 
     Returns:
         The results: a row a method, setting and seed.
@@ -131,37 +160,24 @@ def run_benchmark(benchmark: Benchmark, *, progress: bool = True) -> pd.DataFram
     """
     folder = benchmark.folder
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    wanted = list(_cells(benchmark, progress))
-    todo = [cell for cell in wanted if not cell.path.is_file()]
-    for cell in {cell.store: cell for cell in todo}.values():
-        if cell.images is not None:
-            write_image_store(cell.store, cell.images, cell.seed)
-    network = "" if benchmark.run else benchmark.network
-    failed: dict[str, str] = {}
-    workers = min(benchmark.workers or len(os.sched_getaffinity(0)), max(len(todo), 1))
-    log.info("%d of %d cells to run, %d at once", len(todo), len(wanted), workers)
-    # Started afresh, not forked: forking after threads have started deadlocks.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = {
-            pool.submit(
-                run_cell, c.store, network, benchmark.train, c.method, c.seed, c.row, c.path
-            ): c
-            for c in todo
-        }
-        bar = tqdm(total=len(todo), desc=benchmark.name, disable=not progress, unit="cell")
-        for job in as_completed(jobs):
-            if error := job.exception():
-                failed[jobs[job].path.stem] = str(error)
-            bar.update()
-        bar.close()
+    data = _fields(benchmark, progress) if benchmark.run else None
+    rates = dict.fromkeys(benchmark.methods, benchmark.train.learning_rate)
+    if benchmark.learning_rates:
+        rates = _choose_rates(benchmark, data, progress)
+    wanted = [
+        cell
+        for images in benchmark.settings()
+        for seed in range(benchmark.seeds)
+        for cell in _cells(benchmark, data, images, seed, rates)
+    ]
+    failed = _run(benchmark, wanted, benchmark.name, progress)
     if failed:
         name, reason = next(iter(failed.items()))
         raise InputError(
             f"{len(failed)} of {len(wanted)} cells failed, the first is {name}: {reason} "
             "Finished cells are kept; the same command goes on with the rest."
         )
-    results = pd.DataFrame([json.loads(cell.path.read_text()) for cell in wanted])
+    results = pd.DataFrame([cell.result() for cell in wanted]).assign(command=command)
     write_atomically(folder / "results.csv", results.to_csv(index=False, float_format="%.6g"))
     write_atomically(folder / "table.md", benchmark_markdown(results))
     figure = methods_figure(results, main_score(results), benchmark.name)
@@ -169,37 +185,105 @@ def run_benchmark(benchmark: Benchmark, *, progress: bool = True) -> pd.DataFram
     return results
 
 
-def _cells(benchmark: Benchmark, progress: bool) -> Iterator[Cell]:
+def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -> dict[str, str]:
+    """Runs what is not finished; gives the reasons of the cells that failed."""
+    todo = [cell for cell in wanted if not cell.path.is_file()]
+    for cell in {cell.store: cell for cell in todo}.values():
+        if cell.images is not None:
+            write_image_store(cell.store, cell.images, cell.seed)
+    network = "" if benchmark.run else benchmark.network
+    failed: dict[str, str] = {}
+    workers = min(benchmark.workers or len(os.sched_getaffinity(0)), max(len(todo), 1))
+    log.info("%s: %d of %d cells to run, %d at once", title, len(todo), len(wanted), workers)
+    # Started afresh, not forked: forking after threads have started deadlocks.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        jobs = {
+            pool.submit(run_cell, c.store, network, c.train, c.method, c.seed, c.row, c.path): c
+            for c in todo
+        }
+        bar = tqdm(total=len(todo), desc=title, disable=not progress, unit="cell")
+        for job in as_completed(jobs):
+            if error := job.exception():
+                failed[jobs[job].path.stem] = str(error)
+            bar.update()
+        bar.close()
+    return failed
+
+
+def _choose_rates(
+    benchmark: Benchmark, data: tuple[Path, str] | None, progress: bool
+) -> dict[str, float]:
+    """The learning rate of each method: the best mean score on validation over other draws."""
+    images = benchmark.settings()[-1]
+    tried = {
+        rate: [
+            cell
+            for seed in range(benchmark.seeds, benchmark.seeds + benchmark.tuning_seeds)
+            for cell in _cells(
+                benchmark, data, images, seed, dict.fromkeys(benchmark.methods, rate)
+            )
+        ]
+        for rate in benchmark.learning_rates
+    }
+    cells = [cell for of_rate in tried.values() for cell in of_rate]
+    failed = _run(benchmark, cells, f"{benchmark.name}, learning rates", progress)
+    chosen = {}
+    for method in benchmark.methods:
+        scores = {}
+        for rate, of_rate in tried.items():
+            own = [c for c in of_rate if c.method == method]
+            if not any(c.path.stem in failed for c in own):  # one that diverged is no candidate
+                scores[rate] = sum(c.result()["validation_score"] for c in own) / len(own)
+        if not scores:
+            reason = next(iter(failed.values()))
+            raise InputError(f"`{method}` failed at every one of `learning_rates`: {reason}")
+        chosen[method] = max(scores, key=lambda rate: scores[rate])
+        log.info("learning rate of %s: %g of %s", method, chosen[method], scores)
+    return chosen
+
+
+def _fields(benchmark: Benchmark, progress: bool) -> tuple[Path, str]:
+    """The patch store of a run on fields, and its identity."""
+    config = read_config(Path(benchmark.run))
+    config.output, config.name = str(benchmark.folder), "run"
+    store = build(config, progress=progress)
+    return store, store_identity(open_store(store).attrs)
+
+
+def _cells(
+    benchmark: Benchmark,
+    data: tuple[Path, str] | None,
+    images: Images,
+    seed: int,
+    rates: dict[str, float],
+) -> Iterator[Cell]:
+    """One cell a method: at one setting, with one seed."""
     folder = benchmark.folder
     row: dict[str, Any] = {"benchmark": benchmark.name}
-    if benchmark.run:
-        config = read_config(Path(benchmark.run))
-        config.output, config.name = str(folder), "run"
-        store = build(config, progress=progress)
-        data = store_identity(open_store(store).attrs)
+    if data is not None:
         row |= {"dataset": Path(benchmark.run).stem, "network": "patchnet"}
-        for seed in range(benchmark.seeds):
-            for method in benchmark.methods:
-                name = f"{load_method(method).name}-{seed}-{_identity(benchmark, method, data)}"
-                path = folder / "cells" / f"{name}.json"
-                yield Cell(method, seed, None, store, path, row)
-        return
-    for images in benchmark.settings():
+        store, place = data[0], f"{seed}"
+    else:
         row |= {"dataset": images.title, "imbalance": images.degree, "network": benchmark.network}
-        changed = replace(benchmark, images=images)
-        for seed in range(benchmark.seeds):
-            store = folder / "sets" / f"{images.degree:g}-{seed}.zarr"
-            for method in benchmark.methods:
-                identity = _identity(changed, method, "")
-                name = f"{load_method(method).name}-{images.degree:g}-{seed}-{identity}"
-                path = folder / "cells" / f"{name}.json"
-                yield Cell(method, seed, images, store, path, dict(row))
+        place = f"{images.degree:g}-{seed}"
+        store = folder / "sets" / f"{place}.zarr"
+    for method in benchmark.methods:
+        train = replace(benchmark.train, learning_rate=rates[method])
+        changed = replace(benchmark, images=images, train=train)
+        identity = _identity(changed, method, "" if data is None else data[1])
+        path = folder / "cells" / f"{load_method(method).name}-{place}-{identity}.json"
+        shown = None if data is not None else images
+        yield Cell(method, seed, shown, store, train, path, dict(row))
 
 
 def _identity(benchmark: Benchmark, method: str, data: str) -> str:
     """A short hash of all that decides a cell but its seed."""
     values = asdict(benchmark)
-    for key in ("name", "output", "imbalances", "methods", "seeds", "workers", "run"):
+    for key in (
+        "name", "output", "imbalances", "methods", "seeds", "learning_rates", "tuning_seeds",
+        "workers", "run",
+    ):  # fmt: skip
         del values[key]
     for key in ("methods", "seed"):
         del values["train"][key]

@@ -1,7 +1,9 @@
 """One cell of a benchmark: one method, one seed, one patch store -> one row."""
 
 import json
+import math
 import multiprocessing
+import platform
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,17 +14,21 @@ import torch
 import xarray as xr
 from torch import nn
 
+from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
 from weather_tdr.checkpoints import write_atomically
-from weather_tdr.class_scores import class_scores, rare_classes
+from weather_tdr.class_scores import balanced_accuracy, class_scores, rare_classes
 from weather_tdr.data import load_split
 from weather_tdr.evaluate import class_probabilities
 from weather_tdr.image_models import make_network
+from weather_tdr.methods.losses import with_cosine_layer
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import commit, no_nan
 from weather_tdr.models import PatchNet
-from weather_tdr.scores import choose_threshold
+from weather_tdr.scores import choose_threshold, ranking_scores
 from weather_tdr.train import Train, fit
+
+VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
 
 
 def run_cell(
@@ -45,7 +51,10 @@ def run_cell(
     recipe = load_method(method)
     settings = replace(train, seed=seed)
     store = open_store(store_path)
-    model = make_model(store, network, settings).to(own_device())
+    model = make_model(store, network, settings)
+    if network and recipe.loss == "ldam":
+        model = with_cosine_layer(model)
+    model = model.to(own_device())
     train_set = load_split(store, "train")
     history = fit(
         model,
@@ -58,9 +67,14 @@ def run_cell(
     probability, label = class_probabilities(model, store, "test")
     # Networks for images are tested as they are; a detector has a threshold, from validation.
     said = probability.argmax(axis=1)
-    if not network:
+    validation = math.nan
+    if (store["split"] == SPLITS.index("validation")).any():
         known, truth = class_probabilities(model, store, "validation")
-        said = (probability[:, 1] >= choose_threshold(known[:, 1], truth)).astype(np.int64)
+        if network:
+            validation = balanced_accuracy(known.argmax(axis=1), truth)
+        else:
+            said = (probability[:, 1] >= choose_threshold(known[:, 1], truth)).astype(np.int64)
+            validation = ranking_scores(known[:, 1], truth)["average_precision"]
     counts = np.bincount(train_set.labels.numpy(), minlength=probability.shape[1])
     scores = class_scores(probability, said, label, rare_classes(counts))
     if not network:
@@ -71,10 +85,13 @@ def run_cell(
         "data": recipe.data,
         "seed": seed,
         "steps": int(history["step"].iloc[-1]),
+        "learning_rate": train.learning_rate,
         **scores,
+        "validation_score": validation,
         "seconds": history.attrs["seconds"],
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "commit": commit(),
+        "versions": VERSIONS,
     }
     write_atomically(path, json.dumps(no_nan(row)) + "\n")
 

@@ -42,7 +42,7 @@ def class_scores(
     ranking = [ranking_scores(probability[:, k], (label == k).astype(np.int64)) for k in rare]
     return {
         "accuracy": float(accuracy_score(label, said)),
-        "balanced_accuracy": float(balanced_accuracy_score(label, said)),
+        "balanced_accuracy": balanced_accuracy(said, label),
         "minority_recall": float(recall[rare].mean()),
         "minority_precision": float(precision[rare].mean()),
         "minority_f1": float(f1[rare].mean()),
@@ -51,6 +51,11 @@ def class_scores(
         "csi": float((f1[rare] / (2.0 - f1[rare])).mean()),
         **{k: float(np.mean([r[k] for r in ranking])) for k in ("average_precision", "roc_auc")},
     }
+
+
+def balanced_accuracy(said: Labels, label: Labels) -> float:
+    """Mean recall over the classes that occur, 0 to 1."""
+    return float(balanced_accuracy_score(label, said))
 
 
 def rare_classes(counts: Labels) -> Labels:

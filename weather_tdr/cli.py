@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -118,7 +119,9 @@ def _dispatch(argv: list[str]) -> None:
             _tell(cost.folder)
         else:
             benchmark = read_yaml(Benchmark, Path(arguments.config), overrides)
-            run_benchmark(benchmark, progress=progress)
+            said = sys.argv[1:] if argv is None else argv
+            command = shlex.join(["weather-tdr", *said])
+            run_benchmark(benchmark, command=command, progress=progress)
             print((benchmark.folder / "table.md").read_text())
             _tell(benchmark.folder)
     elif arguments.command == "imbalance":

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
-from weather_tdr.methods.losses import cross_entropy, make_loss
+from weather_tdr.methods.losses import cross_entropy, make_loss, margin_scale
 from weather_tdr.methods.method import STEERED, Method
 from weather_tdr.methods.per_sample import LearningToReweight, MetaWeightNet
 from weather_tdr.methods.static import Static, class_balanced, inverse_frequency, uniform
@@ -187,7 +187,7 @@ def make_plan(
     classes = torch.bincount(
         labels, minlength=int(max(train.labels.max(), target.labels.max())) + 1
     )
-    loss = make_loss(method.loss, classes)
+    loss = make_loss(method.loss, classes, margin_scale(model))
     rate, decay = (float(optimizer.param_groups[0][k]) for k in ("lr", "weight_decay"))
     stepper: Stepper
     if method.weighting == "tdr":

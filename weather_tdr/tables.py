@@ -96,12 +96,18 @@ def markdown(results: pd.DataFrame) -> str:
         if not results["dataset"].str.contains(" against ").all():
             columns.insert(0, "accuracy")
     names = " | ".join(c.replace("_", " ") for c in columns)
-    lines = [f"| method | data | seeds | {names} | seconds |", "|---" * (len(columns) + 4) + "|"]
+    tuned = "learning_rate" in results and results["learning_rate"].nunique() > 1
+    rate = " learning rate |" if tuned else ""
+    lines = [
+        f"| method | data | seeds |{rate} {names} | seconds |",
+        "|---" * (len(columns) + 4 + tuned) + "|",
+    ]
     for method in by_score(results, score):
         part = results[results["method"] == method]
         cells = [_spread(part[c]) for c in columns]
+        rate = f" {part['learning_rate'].iloc[0]:g} |" if tuned else ""
         lines.append(
-            f"| `{method}` | {part['data'].iloc[0]} | {len(part)} | {' | '.join(cells)} | "
+            f"| `{method}` | {part['data'].iloc[0]} | {len(part)} |{rate} {' | '.join(cells)} | "
             f"{part['seconds'].mean():.0f} |"
         )
     return "\n".join([*lines, "", _made(results)]) + "\n"

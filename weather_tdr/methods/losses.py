@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy as torch_cross_entropy
+from torch.nn.functional import linear, normalize
 
 from data_pipelines.errors import InputError, unknown_name
 
@@ -36,22 +37,52 @@ def ldam(counts: Tensor, max_margin: float = 0.5, scale: float = 1.0) -> Loss:
 
     Args:
         counts: samples of each class in train, shape (classes,).
-        max_margin: margin of the rarest class.
-        scale: factor on the logits; 30 with a normalised last layer, as in the paper, 1 otherwise.
+        max_margin: margin of the rarest class, before `scale`.
+        scale: factor on the margins: that of the `CosineLinear` which the logits come from.
 
     Source: Cao et al. (2019), Learning Imbalanced Datasets with Label-Distribution-Aware Margin
     Loss.
     """
     margins = counts.double() ** -0.25
-    margins = margins * (max_margin / margins.max())
+    margins = margins * (scale * max_margin / margins.max())
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         taken = torch.zeros_like(logits).scatter(
             1, labels[:, None], margins.to(logits)[labels][:, None]
         )
-        return cross_entropy(scale * (logits - taken), labels)
+        return cross_entropy(logits - taken, labels)
 
     return loss
+
+
+class CosineLinear(nn.Linear):
+    """Last layer of LDAM's networks: `scale` times the cosine of features and class vectors.
+
+    Source: Cao et al. (2019), section 3.3: s = 30 on CIFAR.
+    """
+
+    def __init__(self, features: int, classes: int, scale: float = 30.0) -> None:
+        super().__init__(features, classes, bias=False)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (n, classes) in [-scale, scale]."""
+        return self.scale * linear(normalize(features), normalize(self.weight))
+
+
+def with_cosine_layer(model: nn.Module) -> nn.Module:
+    """The model, its last linear layer a `CosineLinear` from now on."""
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    name, last = layers[-1]
+    parent, _, child = name.rpartition(".")
+    new = CosineLinear(last.in_features, last.out_features)
+    setattr(model.get_submodule(parent), child, new.to(last.weight))
+    return model
+
+
+def margin_scale(model: nn.Module) -> float:
+    """Unit of LDAM's margins: the scale of the model's `CosineLinear`, 1 without one."""
+    return next((m.scale for m in model.modules() if isinstance(m, CosineLinear)), 1.0)
 
 
 def logit_adjustment(counts: Tensor, tau: float = 1.0) -> Loss:
@@ -75,12 +106,13 @@ def balanced_softmax(counts: Tensor) -> Loss:
     return logit_adjustment(counts, 1.0)
 
 
-def make_loss(name: str, counts: Tensor) -> Loss:
+def make_loss(name: str, counts: Tensor, scale: float = 1.0) -> Loss:
     """The loss of that name.
 
     Args:
         name: one of NAMES.
         counts: samples of each class in train, shape (classes,).
+        scale: of LDAM's margins, see `margin_scale`.
 
     Raises:
         InputError: an unknown name, or a class without samples for a loss that needs them.
@@ -95,7 +127,7 @@ def make_loss(name: str, counts: Tensor) -> Loss:
     made: dict[str, Callable[[], Loss]] = {
         "cross_entropy": lambda: cross_entropy,
         "focal": focal,
-        "ldam": lambda: ldam(counts),
+        "ldam": lambda: ldam(counts, scale=scale),
         "logit_adjustment": lambda: logit_adjustment(counts),
         "balanced_softmax": lambda: balanced_softmax(counts),
     }
