@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from data_pipelines.images import Images, ImageSets, make_image_sets
-from data_pipelines.schema import SPLITS, IntArray
-from data_pipelines.store import CHUNK_SAMPLES, same_build, write_store
+from data_pipelines.parts import Layout, chunk_samples
+from data_pipelines.schema import SPLITS
+from data_pipelines.store import same_build, store_identity
+from data_pipelines.store_writer import StoreWriter
 
 CHANNELS = {1: ("brightness",), 3: ("red", "green", "blue")}
 STRIDE = 4  # for PatchNet, which reads images too
@@ -52,21 +52,19 @@ def write_image_store(path: str | Path, images: Images, seed: int) -> Path:
     train = sets.train[0].astype(np.float32) * scale
     names = CHANNELS[channels]
 
-    def finish(finite: npt.NDArray[np.bool_]) -> tuple[IntArray, dict[str, Any]]:
-        counts = {
-            name: {
-                c: int((labels[split == SPLITS.index(name)] == k).sum())
-                for k, c in enumerate(sets.classes)
-            }
-            for name in HELD
+    counts = {
+        name: {
+            c: int((labels[split == SPLITS.index(name)] == k).sum())
+            for k, c in enumerate(sets.classes)
         }
-        return split, attributes | {
-            "title": f"Images: {images.title}, imbalance {images.degree:g}",
-            "grid": {"size": size, "stride": STRIDE if size >= 4 * STRIDE else 2},
-            "counts": counts,
-            "dropped": {},
-        }
-
+        for name in HELD
+    }
+    facts = attributes | {
+        "title": f"Images: {images.title}, imbalance {images.degree:g}",
+        "grid": {"size": size, "stride": STRIDE if size >= 4 * STRIDE else 2},
+        "counts": counts,
+        "dropped": {},
+    }
     described = {
         "variable": ("variable", np.array(names)),
         "units": ("variable", np.array(["1"] * channels)),
@@ -74,27 +72,39 @@ def write_image_store(path: str | Path, images: Images, seed: int) -> Path:
         "base_variable": ("variable", np.array(names)),
         "lag": ("variable", np.array(["0h"] * channels)),
     }
-    none = np.full(n, np.nan)
-    return write_store(
-        path,
-        da.from_array(pixels, chunks=(CHUNK_SAMPLES, -1, -1, -1)),
-        {
-            "time": np.full(n, np.datetime64("NaT", "ns")),
-            "latitude": none,
-            "longitude": none,
-            "label": labels,
-            "group": labels,
-            "incident_id": np.full(n, ""),
-            "reason": np.full(n, "image"),
-        },
+    columns = {
+        "time": np.full(n, np.datetime64("NaT", "ns")),
+        "latitude": np.full(n, np.nan),
+        "longitude": np.full(n, np.nan),
+        "label": labels.astype(np.int8),
+        "group": labels.astype(np.int8),
+        "split": split.astype(np.int8),
+        "incident_id": np.zeros(n, dtype=np.int32),
+        "reason": np.zeros(n, dtype=np.int32),
+    }
+    layout = Layout((n,), chunk_samples(pixels[0].nbytes))
+    writer = StoreWriter(
+        Path(path),
+        layout,
+        (channels, size, size),
+        str(pixels.dtype),  # kept as the bytes that they came as
+        store_identity(attributes),
+        float(scale),
+    )
+    for number in writer.begin():
+        part = writer.part(number)
+        for begin in range(0, n, layout.chunk):
+            some = pixels[begin : begin + layout.chunk]
+            part.room(len(some))[...] = some
+            part.taken(len(some))
+        part.finish({}, {})
+    return writer.finish(
+        lambda number: columns,
         xr.Dataset(coords=described),
-        tuple(
-            da.from_array(v.astype(np.float64))
-            for v in (train.mean((0, 2, 3)), train.std((0, 2, 3)))
-        ),
-        finish,
+        (train.mean((0, 2, 3)).astype(np.float64), train.std((0, 2, 3)).astype(np.float64)),
+        facts,
         names={"label": _plain(sets.classes), "group": _plain(sets.classes)},
-        scale_factor=float(scale),  # kept as the bytes that they came as
+        texts={"incident_id": [""], "reason": ["image"]},
     )
 
 

@@ -1,87 +1,120 @@
-"""Which patches to cut, and cutting them: lazily, and across the date line."""
+"""Which patches to keep, and cutting them, also across the date line."""
 
-from itertools import pairwise
+from dataclasses import dataclass
+from functools import cached_property
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import xarray as xr
-from dask.delayed import delayed
+from numpy.lib.stride_tricks import sliding_window_view
 
 from data_pipelines.errors import InputError
-from data_pipelines.schema import GROUPS, SPLITS, FloatArray, IntArray, PatchGrid
+from data_pipelines.schema import GROUPS, SPLITS, Columns, FloatArray, IntArray, PatchGrid
 
 
-def list_samples(
-    labels: pd.DataFrame,
-    label_split: IntArray,
-    times: pd.DatetimeIndex,
-    split: IntArray,
-    grid: PatchGrid,
-    *,
-    background_share: float,
-    seed: int,
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Lists the patches to keep, time by time.
+@dataclass(frozen=True)
+class Listing:
+    """The patches to keep, listed for any run of time steps.
 
     Training keeps every incident and hard negative and the share `background_share` of the
     background; validation and test keep every position. Labelled patches whose `label_split` is
     0 (their storm belongs to another split) are left out.
 
-    Args:
-        labels: table of labelled patches.
+    Attributes:
+        labels: table of labelled patches: ``step, row, column, group, incident_id, storms``.
         label_split: split of each of its rows.
         times: times of the fields.
         split: split of each time.
         grid: where patches lie.
         background_share: in (0, 1].
         seed: with the time, decides the background that is kept.
-
-    Returns:
-        Table with ``step, row, column, group, incident_id, storms, split`` ordered by step, and
-        counts of what was left out, by reason.
     """
-    if not 0 < background_share <= 1:
-        raise InputError(
-            f"`patches.background_share` must be above 0 and at most 1, got {background_share}."
-        )
-    dropped = {"background_not_sampled": 0, "storm_in_another_split": 0}
-    by_step = labels.groupby("step").indices
-    train = SPLITS.index("train")
-    n = grid.rows * grid.columns
-    row, column = labels["row"].to_numpy(), labels["column"].to_numpy()
-    flat = row * grid.columns + column
-    seconds = times.to_numpy().astype("datetime64[s]").astype(np.int64)
-    parts = []
-    for step in np.flatnonzero(split > 0):
-        here = by_step.get(int(step), np.array([], dtype=np.int64))
-        source = np.full(n, -1)
-        source[flat[here]] = here
-        keep = np.ones(n, dtype=bool)
-        if split[step] == train:
-            key = int(seconds[step])
-            keep = np.random.default_rng([seed, key]).random(n) < background_share
-            keep[flat[here]] = True
-        foreign = here[label_split[here] == 0]
-        dropped["background_not_sampled"] += int(n - keep.sum())
-        dropped["storm_in_another_split"] += len(foreign)
-        keep[flat[foreign]] = False
-        kept = np.flatnonzero(keep)
-        parts.append(pd.DataFrame({"step": step, "cell": kept, "source": source[kept]}))
-    samples = pd.concat(parts, ignore_index=True)
-    samples["row"], samples["column"] = np.divmod(samples.pop("cell"), grid.columns)
-    samples["split"] = split[samples["step"]]
-    labelled = samples["source"] >= 0
-    picked = labels.iloc[samples.loc[labelled, "source"]]
-    samples["group"] = GROUPS.index("background")
-    samples["incident_id"] = ""
-    samples.loc[labelled, "group"] = picked["group"].to_numpy()
-    samples.loc[labelled, "incident_id"] = picked["incident_id"].to_numpy()
-    storms = np.full(len(samples), frozenset(), dtype=object)
-    storms[labelled.to_numpy()] = picked["storms"].to_numpy()
-    samples["storms"] = storms
-    return samples.drop(columns="source"), dropped
+
+    labels: pd.DataFrame
+    label_split: IntArray
+    times: pd.DatetimeIndex
+    split: IntArray
+    grid: PatchGrid
+    background_share: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Checks the share.
+
+        Raises:
+            InputError: the share is out of range.
+        """
+        if not 0 < self.background_share <= 1:
+            raise InputError(
+                "`patches.background_share` must be above 0 and at most 1, "
+                f"got {self.background_share}."
+            )
+
+    @cached_property
+    def _by_step(self) -> dict[int, IntArray]:
+        order = np.argsort(self.labels["step"].to_numpy(), kind="stable")
+        steps, begins = np.unique(self.labels["step"].to_numpy()[order], return_index=True)
+        return dict(zip(map(int, steps), np.split(order, begins[1:]), strict=False))
+
+    @cached_property
+    def _cell(self) -> IntArray:
+        row, column = (self.labels[k].to_numpy() for k in ("row", "column"))
+        return np.asarray(row * self.grid.columns + column, dtype=np.int64)
+
+    def keep(self, step: int) -> tuple[npt.NDArray[np.bool_], IntArray, dict[str, int]]:
+        """What is kept of one time step.
+
+        Returns:
+            Whether each cell is kept, row by row; the row of `labels` that it comes from, or -1;
+            and counts of what was left out, by reason.
+        """
+        cells = self.grid.rows * self.grid.columns
+        here = self._by_step.get(step, np.array([], dtype=np.int64))
+        source = np.full(cells, -1)
+        source[self._cell[here]] = here
+        kept = np.ones(cells, dtype=bool)
+        if self.split[step] == SPLITS.index("train"):
+            key = int(self.times[step].timestamp())
+            kept = np.random.default_rng([self.seed, key]).random(cells) < self.background_share
+            kept[self._cell[here]] = True
+        foreign = here[self.label_split[here] == 0]
+        dropped = {
+            "background_not_sampled": int(cells - kept.sum()),
+            "storm_in_another_split": len(foreign),
+        }
+        kept[self._cell[foreign]] = False
+        return kept, source, dropped
+
+    def count(self, step: int) -> int:
+        """Number of patches that are kept of one time step."""
+        return int(self.keep(step)[0].sum()) if self.split[step] > 0 else 0
+
+    def of_steps(self, first: int, last: int) -> tuple[Columns, dict[str, int]]:
+        """Lists the patches of the steps from `first` up to and without `last`.
+
+        Returns:
+            ``step``, ``cell`` (row * columns + column), ``source`` (row of `labels`, -1 for
+            background), ``group`` and ``split`` of each patch, ordered by step and cell; and
+            counts of what was left out, by reason.
+        """
+        found: dict[str, list[IntArray]] = {k: [] for k in ("step", "cell", "source")}
+        dropped = {"background_not_sampled": 0, "storm_in_another_split": 0}
+        for step in first + np.flatnonzero(self.split[first:last] > 0):
+            kept, source, left = self.keep(int(step))
+            cells = np.flatnonzero(kept)
+            found["step"].append(np.full(len(cells), step))
+            found["cell"].append(cells)
+            found["source"].append(source[cells])
+            dropped = {k: n + left[k] for k, n in dropped.items()}
+        none = np.array([], dtype=np.int64)
+        columns: Columns = {
+            k: np.concatenate([none, *v]).astype(np.int32) for k, v in found.items()
+        }
+        group = np.full(len(columns["step"]), GROUPS.index("background"), dtype=np.int8)
+        labelled = columns["source"] >= 0
+        group[labelled] = self.labels["group"].to_numpy()[columns["source"][labelled]]
+        columns |= {"group": group, "split": self.split[columns["step"]].astype(np.int8)}
+        return columns, dropped
 
 
 def overlapping(samples: pd.DataFrame, chosen: IntArray, grid: PatchGrid) -> npt.NDArray[np.bool_]:
@@ -99,80 +132,69 @@ def overlapping(samples: pd.DataFrame, chosen: IntArray, grid: PatchGrid) -> npt
     return near
 
 
-def cut(
-    fields: npt.NDArray[np.float32],
-    row: IntArray,
-    column: IntArray,
-    step: IntArray,
-    grid: PatchGrid,
-) -> npt.NDArray[np.float32]:
-    """Cuts patches from fields in memory.
+class Cutter:
+    """Cuts patches from fields in memory, also across the date line.
 
     Args:
         fields: shape (time, variable, latitude, longitude).
-        row: row of each patch, shape (n,).
-        column: column of each patch.
-        step: index into the first axis of `fields`.
         grid: where patches lie.
-
-    Returns:
-        float32, shape (n, variable, size, size), row 0 in the north.
     """
-    offsets = np.arange(grid.size)
-    y = row[:, None] * grid.stride + offsets
-    x = (column[:, None] * grid.stride + offsets) % fields.shape[-1]
-    picked = fields[step[:, None, None], :, y[:, :, None], x[:, None, :]]
-    return np.ascontiguousarray(np.moveaxis(picked, -1, 1), dtype=np.float32)
+
+    def __init__(self, fields: npt.NDArray[np.float32], grid: PatchGrid) -> None:
+        self.grid = grid
+        size, stride = grid.size, grid.stride
+        self.whole = (fields.shape[-1] - size) // stride + 1  # columns that do not wrap
+        self.windows = _windows(fields, size, stride)
+        if self.whole < grid.columns:
+            ends = fields[..., self.whole * stride :], fields[..., : size - 1]
+            self.wrapped = _windows(np.concatenate(ends, axis=-1), size, stride)
+
+    def cut(
+        self,
+        step: npt.NDArray[np.integer],
+        cell: npt.NDArray[np.integer],
+        out: npt.NDArray[np.float32],
+    ) -> None:
+        """Cuts patches.
+
+        Args:
+            step: of each patch, index into the time axis, shape (n,).
+            cell: row * columns + column of each patch; neighbours in a row are cut together.
+            out: takes the patches, shape (n, variable, size, size), row 0 in the north.
+        """
+        columns = self.grid.columns
+        place = step.astype(np.int64) * (self.grid.rows * columns) + cell
+        column = cell % columns
+        new = np.diff(place, prepend=-2) != 1
+        new |= (column == 0) | (column == self.whole)
+        begins = np.flatnonzero(new)
+        ends = np.append(begins, len(place))[1:]
+        runs = (
+            np.stack([begins, ends, step[begins], cell[begins]]).T.tolist() if len(begins) else []
+        )
+        for begin, end, at, first in runs:
+            row, left = divmod(first, columns)
+            windows = self.windows
+            if left >= self.whole:
+                windows, left = self.wrapped, left - self.whole
+            some = windows[at, :, row, left : left + end - begin]
+            out[begin:end] = some.transpose(1, 0, 2, 3)
 
 
-def cut_patches(fields: xr.DataArray, samples: pd.DataFrame, grid: PatchGrid) -> da.Array:
-    """Cuts the listed patches lazily: each chunk of fields is read once.
-
-    Args:
-        fields: dims ``(time, variable, latitude, longitude)``, dask-backed.
-        samples: ordered by ``step``.
-        grid: where patches lie.
-
-    Returns:
-        float32, shape (samples, variable, size, size); its shape is known before anything is
-        computed, and its chunks follow those of `fields` along time.
-    """
-    array = fields.data
-    if array.numblocks[1:] != (1, 1, 1):
-        array = array.rechunk({1: -1, 2: -1, 3: -1})
-    steps = samples["step"].to_numpy()
-    rows, columns = samples["row"].to_numpy(), samples["column"].to_numpy()
-    edges = np.r_[0, np.cumsum(array.chunks[0])]
-    shape = (fields.sizes["variable"], grid.size, grid.size)
-    meta = np.empty((0, *shape), dtype=np.float32)
-    parts: list[da.Array] = []
-    for first, last in pairwise(edges):
-        a, b = np.searchsorted(steps, [first, last])
-        if a == b:
-            continue
-        block = array[first:last].to_delayed().ravel()[0]
-        piece = delayed(cut, pure=True)(block, rows[a:b], columns[a:b], steps[a:b] - first, grid)
-        parts.append(da.from_delayed(piece, (b - a, *shape), np.float32, meta=meta))
-    joined: da.Array = da.concatenate(parts, axis=0)
-    return joined
+def _windows(fields: npt.NDArray[np.float32], size: int, stride: int) -> npt.NDArray[np.float32]:
+    return sliding_window_view(fields, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
 
 
 def sample_coordinates(
-    samples: pd.DataFrame, times: pd.DatetimeIndex, grid: PatchGrid
+    step: npt.NDArray[np.integer],
+    cell: npt.NDArray[np.integer],
+    times: pd.DatetimeIndex,
+    grid: PatchGrid,
 ) -> dict[str, FloatArray | npt.NDArray[np.datetime64]]:
     """Time and centre of each sample: ``time``, ``latitude`` and ``longitude``."""
+    rows, columns = np.divmod(cell, grid.columns)
     return {
-        "time": times.to_numpy()[samples["step"]],
-        "latitude": grid.centre_latitude()[samples["row"]],
-        "longitude": grid.centre_longitude()[samples["column"]],
+        "time": times.to_numpy()[step],
+        "latitude": grid.centre_latitude()[rows],
+        "longitude": grid.centre_longitude()[columns],
     }
-
-
-def count_groups(samples: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Number of samples of each group in each split."""
-    counts = {}
-    for code, name in enumerate(SPLITS):
-        groups = samples.loc[samples["split"] == code, "group"]
-        if len(groups):
-            counts[name] = {group: int((groups == k).sum()) for k, group in enumerate(GROUPS)}
-    return counts

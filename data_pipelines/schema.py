@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ PATCH_DIMS = ("sample", "variable", "y", "x")
 SPLITS = ("dropped", "train", "target", "validation", "test")
 GROUPS = ("background", "hard_negative", "incident")
 LABELS = ("normal", "incident")
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 EARTH_RADIUS_KM = 6371.0
 # Sea-level pressure, by CF standard name or, where files lack one, by its usual short names.
@@ -26,6 +26,7 @@ PRESSURE_NAMES = ("msl", "slp", "prmsl", "mslp")
 FloatArray = npt.NDArray[np.float64]
 MatchTime = Literal["exact", "day"]  # an entry's time is the field's, or lies in its day
 IntArray = npt.NDArray[np.int64]
+Columns = dict[str, npt.NDArray[Any]]  # name -> a value a sample
 
 
 @dataclass(frozen=True)

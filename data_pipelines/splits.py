@@ -132,7 +132,12 @@ def separate_storms(labels: pd.DataFrame, split: IntArray) -> IntArray:
 
 
 def choose_target(
-    samples: pd.DataFrame, per_group: int, *, max_share: float = 0.5, seed: int = 0
+    samples: pd.DataFrame,
+    per_group: int,
+    *,
+    max_share: float = 0.5,
+    seed: int = 0,
+    background: bool = True,
 ) -> tuple[IntArray, frozenset[str]]:
     """Chooses the target set from the training samples.
 
@@ -146,6 +151,7 @@ def choose_target(
         per_group: samples of each group.
         max_share: largest share of a group's storms that may leave train.
         seed: shifts the order.
+        background: whether `samples` holds the background too.
 
     Returns:
         Positions in `samples` of the target set, and the storms that train must give up.
@@ -163,6 +169,8 @@ def choose_target(
         members = np.flatnonzero(samples["group"].to_numpy() == group)
         if len(members) == 0 and group == GROUPS.index("hard_negative"):
             continue  # a catalogue of incidents alone
+        if not background and group == GROUPS.index("background"):
+            continue
         if group == GROUPS.index("background"):
             chosen = members[_spread(len(members), shift)[:per_group]]
         else:

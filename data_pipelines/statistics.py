@@ -1,31 +1,43 @@
-"""Mean and standard deviation of each variable over the training dates only."""
+"""Mean and standard deviation of each variable over the training dates only, weighted by area."""
 
-import dask.array as da
+from collections.abc import Iterable
+
 import numpy as np
-import xarray as xr
+import numpy.typing as npt
 
-from data_pipelines.schema import SPLITS, IntArray
+from data_pipelines.schema import FloatArray
 
 
-def training_statistics(fields: xr.DataArray, split: IntArray) -> tuple[da.Array, da.Array]:
-    """Lazy mean and standard deviation, weighted by area.
+def block_sums(block: npt.NDArray[np.float32], latitude: FloatArray) -> list[list[float]]:
+    """Sums of area weights, of values and of squares of a block of fields.
+
+    In float64 the squares of 1e5 Pa lose 1e-12 of the variance. A missing value is left out.
 
     Args:
-        fields: dims ``(time, variable, latitude, longitude)``.
-        split: split of each time.
+        block: shape (time, variable, latitude, longitude).
+        latitude: degrees north.
 
     Returns:
-        Mean and standard deviation, each shape (variable,), in the variable's units. A missing
-        value is left out of both.
+        Three lists, a value a variable.
     """
-    array = fields.data[np.flatnonzero(split == SPLITS.index("train"))].astype(np.float64)
-    area = np.cos(np.deg2rad(fields["latitude"].to_numpy().astype(np.float64)))[:, None]
-    weights = da.where(da.isfinite(array), np.clip(area, 0.0, None), 0.0)
-    values = da.where(da.isfinite(array), array, 0.0)
-    axes = (0, 2, 3)
-    # One pass, so that no chunk has to wait in memory for the mean. In float64 the squares of
-    # 1e5 Pa lose 1e-12 of the variance.
-    total = da.maximum(weights.sum(axis=axes), 1e-300)  # all missing: 0, refused as constant
-    mean = (weights * values).sum(axis=axes) / total
-    square = (weights * values**2).sum(axis=axes) / total
-    return mean, da.sqrt(da.maximum(square - mean**2, 0.0))
+    area = np.clip(np.cos(np.deg2rad(np.asarray(latitude, dtype=np.float64))), 0.0, None)
+    sums = np.zeros((3, block.shape[1]))
+    for step in block:  # one at a time: a block in float64 would be twice its size
+        values = step.astype(np.float64)
+        known = np.isfinite(values)
+        if known.all():
+            number = np.full(values.shape[:2], float(values.shape[2]))
+        else:
+            number = known.sum(axis=2, dtype=np.float64)
+            values[~known] = 0.0
+        rows = number, values.sum(axis=2), np.einsum("vyx,vyx->vy", values, values)
+        sums += np.stack([row @ area for row in rows])
+    return [[float(v) for v in row] for row in sums]
+
+
+def from_sums(sums: Iterable[list[list[float]]]) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation, each shape (variable,), of the sums of all blocks."""
+    weight, value, square = np.sum([np.asarray(s) for s in sums], axis=0)
+    total = np.maximum(weight, 1e-300)  # all missing: 0, refused as constant
+    mean = value / total
+    return mean, np.sqrt(np.maximum(square / total - mean**2, 0.0))

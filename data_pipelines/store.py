@@ -1,134 +1,22 @@
-"""The patch store (Zarr v3): written whole or not at all; the only door to training."""
+"""The patch store (Zarr v3), opened and checked: the only door to training."""
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
-from dask.diagnostics.progress import ProgressBar
 
 from data_pipelines.errors import InputError
-from data_pipelines.schema import (
-    GROUPS,
-    LABELS,
-    PATCH_DIMS,
-    SPLITS,
-    STORE_VERSION,
-    IntArray,
-    check_patches,
-    check_statistics,
-)
+from data_pipelines.parts import altered, chunk_file
+from data_pipelines.schema import STORE_VERSION, check_patches
 
 MARKER = "complete"
-CHUNK_SAMPLES = 2048
+FILES = "files"
+CHUNK_FACTS = ("chunk_part", "chunk_checksum", "chunk_bytes", "chunk_changed")
 VARIABLE_COORDS = ("units", "standard_name", "base_variable", "lag")
-CODED: dict[str, Sequence[str]] = {"label": LABELS, "group": GROUPS, "split": SPLITS}
-
-
-def write_store(
-    path: str | Path,
-    patches: da.Array,
-    coordinates: Mapping[str, np.ndarray],
-    variables: xr.Dataset,
-    statistics: tuple[da.Array, da.Array],
-    attributes: Callable[[npt.NDArray[np.bool_]], tuple[IntArray, dict[str, Any]]],
-    *,
-    names: Mapping[str, Sequence[str]] | None = None,
-    scale_factor: float | None = None,
-    progress: bool = False,
-) -> Path:
-    """Computes and writes the patch store.
-
-    The store is written beside `path` and renamed when it is whole.
-
-    Args:
-        path: folder to make; an older store there is replaced.
-        patches: shape (sample, variable, y, x), lazy.
-        coordinates: a value per sample: ``time, latitude, longitude, label, group, incident_id,
-            reason``; the last two text.
-        variables: coordinates along ``variable``.
-        statistics: lazy mean and standard deviation, shape (variable,).
-        attributes: gives, from whether each sample is free of missing values, the split of each
-            sample and what the store says about itself (JSON values).
-        names: of the labels and groups, where they are not those of incidents.
-        scale_factor: where the patches are given as integers: what these are multiplied by.
-        progress: shows a progress bar.
-    """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    patches = patches.rechunk({0: CHUNK_SAMPLES, 1: -1, 2: -1, 3: -1})
-    finite = da.isfinite(patches).all(axis=(1, 2, 3))
-    about = {"long_name": "patches of the fields"}
-    packing = {} if scale_factor is None else {"scale_factor": scale_factor}
-    store = xr.Dataset(
-        {
-            "patches": (PATCH_DIMS, patches, about | packing),
-            "finite": (("sample",), finite),
-            "mean": (("variable",), statistics[0], {"long_name": "mean over training dates"}),
-            "std": (
-                ("variable",),
-                statistics[1],
-                {"long_name": "standard deviation over training dates"},
-            ),
-        }
-    )
-    with ProgressBar(dt=0.5) if progress else nullcontext():
-        store.to_zarr(partial, zarr_format=3, mode="w", consolidated=False)
-    written = xr.open_zarr(partial, consolidated=False)
-    try:
-        check_statistics(
-            [str(v) for v in variables["variable"].values], written["mean"], written["std"]
-        )
-        split, facts = attributes(written["finite"].to_numpy())
-    except InputError:
-        shutil.rmtree(partial)
-        raise
-    table = _table({**coordinates, "split": split}, CODED | dict(names or {}))
-    # Text along `variable` lies in the attributes: Zarr v3 has no stable type for it yet.
-    described = {k: [str(v) for v in variables[k].values] for k in ("variable", *VARIABLE_COORDS)}
-    table.attrs = {
-        **facts, "variables": described, "store_version": STORE_VERSION, MARKER: True
-    }  # fmt: skip
-    encoding = {name: {"chunks": (len(split),)} for name in table.data_vars if len(split)}
-    table.to_zarr(partial, mode="a", consolidated=False, encoding=encoding)
-    if path.exists():  # only now: until here the older store was whole
-        shutil.rmtree(path)
-    partial.rename(path)
-    return path
-
-
-def _table(coordinates: Mapping[str, np.ndarray], coded: Mapping[str, Sequence[str]]) -> xr.Dataset:
-    """Per-sample values; text as codes with CF flag meanings, or with a list of values."""
-    table = xr.Dataset()
-    for name, values in coordinates.items():
-        attributes: dict[str, Any] = {"long_name": f"{name} of the sample"}
-        if name in coded:
-            meanings = coded[name]
-            attributes |= {"flag_values": list(range(len(meanings)))}
-            attributes |= {"flag_meanings": " ".join(meanings)}
-            values = np.asarray(values, dtype=np.int8)
-        elif name in ("incident_id", "reason"):
-            unique, codes = np.unique(np.asarray(values, dtype=str), return_inverse=True)
-            attributes |= {"values": [str(u) for u in unique]}
-            values = codes.astype(np.int32)
-        elif name == "latitude":
-            attributes |= {"standard_name": "latitude", "units": "degrees_north"}
-        elif name == "longitude":
-            attributes |= {"standard_name": "longitude", "units": "degrees_east"}
-        elif name == "time":
-            attributes |= {"standard_name": "time"}
-        table[name] = (("sample",), values, attributes)
-    return table
 
 
 def open_store(path: str | Path) -> xr.Dataset:
@@ -138,7 +26,7 @@ def open_store(path: str | Path) -> xr.Dataset:
         Dataset as of the contract; ``incident_id`` and ``reason`` as text.
 
     Raises:
-        InputError: there is no store, it is unfinished, or it breaks the contract.
+        InputError: there is no store, it is unfinished or altered, or it breaks the contract.
     """
     path = Path(path)
     if not path.is_dir():
@@ -152,6 +40,9 @@ def open_store(path: str | Path) -> xr.Dataset:
             f"the patch store {path} is unfinished or of another version. Delete it and run "
             "`weather-tdr build CONFIG` again."
         )
+    _refuse_altered(path, store)
+    del store.attrs[FILES]
+    store = store.drop_vars(CHUNK_FACTS)
     described = store.attrs["variables"]
     coords = {k: ("variable", described[k]) for k in VARIABLE_COORDS}
     store = store.assign_coords({"variable": described["variable"], **coords})
@@ -162,6 +53,21 @@ def open_store(path: str | Path) -> xr.Dataset:
     # Packed integers are read as float64, since JSON does not tell the type of a scale factor.
     store["patches"] = store["patches"].astype(np.float32)
     return store
+
+
+def _refuse_altered(path: Path, store: xr.Dataset) -> None:
+    """Every file must be what it was when it was written."""
+    manifest = {"the values of the samples": store.attrs[FILES]}
+    if altered(path, store.attrs[FILES]) is None:
+        facts = np.stack([store[k].to_numpy() for k in CHUNK_FACTS], axis=1)
+        for chunk, (part, *of_file) in enumerate(facts.tolist()):
+            manifest.setdefault(f"part {part}", {})[chunk_file(chunk)] = of_file
+    for part, files in manifest.items():
+        if (name := altered(path, files)) is not None:
+            raise InputError(
+                f"the patch store {path} must be as it was written, got {name} of {part} changed "
+                "or missing. Delete the store and run `weather-tdr build CONFIG` again."
+            )
 
 
 def meanings(store: xr.Dataset, name: str) -> tuple[str, ...]:

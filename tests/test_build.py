@@ -1,15 +1,14 @@
-import dask
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 
-from data_pipelines.build import Fields, Incidents, Patches, Splits, build_store
+from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from data_pipelines.patches import cut, cut_patches, sample_coordinates
+from data_pipelines.patches import Cutter
 from data_pipelines.schema import GROUPS, SPLITS, PatchGrid
-from data_pipelines.statistics import training_statistics
+from data_pipelines.settings import Fields, Incidents, Patches, Splits
+from data_pipelines.statistics import block_sums, from_sums
 from data_pipelines.store import open_store
 
 LAGS = ["0h", "-24h"]
@@ -93,31 +92,42 @@ def test_natural_prevalence_and_disjoint_splits(store, fields):
     assert 0.12 < share < 0.22  # less what overlaps the target set
 
 
-def test_statistics_come_from_training_dates_only(store, fields):
-    split = np.zeros(fields.sizes["time"], dtype=int)
-    split[10:30] = SPLITS.index("train")
-    mean, std = dask.compute(*training_statistics(fields, split))
-    eager = fields.isel(time=slice(10, 30)).compute().astype(float)
+def test_statistics_are_those_of_xarray(fields):
+    """Block by block, with holes, against the weighted mean and deviation of the whole."""
+    eager = fields.isel(time=slice(10, 30)).compute()
+    eager[3, 0, 5, 6] = eager[9, 1, :, 2] = np.nan
+    sums = [block_sums(part, eager["latitude"].values) for part in np.split(eager.values, [7, 8])]
+    mean, std = from_sums(sums)
     weights = np.cos(np.deg2rad(eager["latitude"])).clip(0)
     dims = ("time", "latitude", "longitude")
-    np.testing.assert_allclose(mean, eager.weighted(weights).mean(dims), rtol=1e-9)
-    np.testing.assert_allclose(std, eager.weighted(weights).std(dims), rtol=1e-6)
+    whole = eager.astype(float).weighted(weights)
+    np.testing.assert_allclose(mean, whole.mean(dims), rtol=1e-9)
+    np.testing.assert_allclose(std, whole.std(dims), rtol=1e-6)
 
 
-def test_nothing_is_computed_before_the_store_is_written(fields):
-    def refuse(*_, **__):
-        raise AssertionError("computed too early")
+def test_statistics_come_from_training_dates_only(store, fields):
+    """The training dates are those of training samples, here before the first validation day."""
+    times = store["time"].values[store["split"].values == SPLITS.index("train")]
+    eager = fields.sel(time=slice(times.min(), times.max())).compute().astype(float)
+    weights = np.cos(np.deg2rad(eager["latitude"])).clip(0)
+    mean = eager.weighted(weights).mean(("time", "latitude", "longitude"))
+    np.testing.assert_allclose(store["mean"], mean, rtol=1e-9)
 
-    grid = grid_of(fields)
-    samples = pd.DataFrame({"step": [0, 3, 90], "row": [0, 5, 7], "column": [0, 35, 2]})
-    with dask.config.set(scheduler=refuse):
-        lazy = cut_patches(fields, samples, grid)
-        training_statistics(fields, np.full(fields.sizes["time"], SPLITS.index("train")))
-        sample_coordinates(samples, pd.DatetimeIndex(fields.indexes["time"]), grid)
-        with pytest.raises(AssertionError, match="too early"):
-            lazy.compute()
-    eager = cut(fields.values, *(samples[c].to_numpy() for c in ("row", "column", "step")), grid)
-    np.testing.assert_array_equal(lazy.compute(), eager)
+
+def test_cutting_is_slicing_of_the_wrapped_fields():
+    """Oracle: np.take with wrapped indices, patch by patch; full and thin steps, a region."""
+    rng = np.random.default_rng(0)
+    for longitude in (np.arange(0.0, 360.0, 30.0), np.arange(10.0, 34.0, 2.0)):
+        grid = PatchGrid(np.linspace(40.0, -40.0, 9), longitude, 4, 2)
+        values = rng.normal(size=(3, 2, 9, 12)).astype(np.float32)
+        cells = grid.rows * grid.columns
+        step = np.r_[np.zeros(cells, dtype=int), 2, 2, 2]
+        cell = np.r_[np.arange(cells), 0, 3, cells - 1]
+        out = np.full((len(step), 2, 4, 4), np.nan, dtype=np.float32)
+        Cutter(values, grid).cut(step, cell, out)
+        for k, (s, c) in enumerate(zip(step, cell, strict=True)):
+            y, x = (2 * v + np.arange(4) for v in divmod(c, grid.columns))
+            np.testing.assert_array_equal(out[k], values[s].take(y, 1).take(x % 12, 2))
 
 
 def test_same_inputs_give_the_same_store_and_no_second_build(small_files, tmp_path, store):

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from data_pipelines.build import Fields, Incidents, Patches, Splits
+from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.images import Images
+from data_pipelines.quality import Quality
+from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.synthetic import Synthetic
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.maps import Maps
@@ -31,6 +33,8 @@ class Config:
         images: an imbalanced set of images in place of fields; `dataset: none` is none.
         patches: how to cut.
         splits: how to split.
+        quality: what to do about fields that cannot be right.
+        cluster: where the patch store is built.
         train: how to train.
         maps: how to draw and match maps.
     """
@@ -44,6 +48,8 @@ class Config:
     images: Images = field(default_factory=lambda: Images(dataset="none"))
     patches: Patches = field(default_factory=Patches)
     splits: Splits = field(default_factory=Splits)
+    quality: Quality = field(default_factory=Quality)
+    cluster: Cluster = field(default_factory=Cluster)
     train: Train = field(default_factory=Train)
     maps: Maps = field(default_factory=Maps)
 

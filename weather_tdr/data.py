@@ -11,6 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from data_pipelines.errors import InputError
+from data_pipelines.reader import PatchReader
 from data_pipelines.schema import SPLITS
 
 READ_SAMPLES = 8192
@@ -52,6 +53,38 @@ class Batch:
         return Batch(self.patches.to(device), self.labels.to(device), self.groups.to(device))
 
 
+class StoredSamples:
+    """Samples that stay in the patch store until a batch asks for them.
+
+    Any index gives a whole `Batch`; as a data set of `torch.utils.data.DataLoader` it gives whole
+    batches too, with ``collate_fn=lambda batch: batch``.
+
+    Args:
+        store: as `open_store` gives it.
+        index: positions along ``sample``, shape (n,).
+    """
+
+    def __init__(self, store: xr.Dataset, index: npt.NDArray[np.int64]) -> None:
+        self.reader = PatchReader(store.encoding["source"])
+        self.index = index
+        self.labels = torch.from_numpy(store["label"].to_numpy()[index].astype(np.int64))
+        self.groups = torch.from_numpy(store["group"].to_numpy()[index].astype(np.int64))
+        shape = (1, -1, 1, 1)
+        self.mean = torch.from_numpy(store["mean"].to_numpy().astype(np.float32).reshape(shape))
+        self.std = torch.from_numpy(store["std"].to_numpy().astype(np.float32).reshape(shape))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        patches = torch.from_numpy(self.reader.read(self.index[index.numpy()]))
+        patches = patches.sub_(self.mean).div_(self.std)
+        return Batch(patches, self.labels[index], self.groups[index])
+
+    def __getitems__(self, index: list[int]) -> Batch:
+        return self[torch.as_tensor(index)]
+
+
 def concatenate(first: Batch, second: Batch) -> Batch:
     """Both, one after the other."""
     return Batch(
@@ -86,16 +119,9 @@ def normalise(values: npt.NDArray[np.float32], store_or_model: xr.Dataset) -> Te
 
 def iterate(store: xr.Dataset, index: npt.NDArray[np.int64]) -> Iterator[Batch]:
     """Batches of at most READ_SAMPLES samples, in the order of `index`."""
+    samples = StoredSamples(store, index)
     for begin in range(0, len(index), READ_SAMPLES):
-        part = index[begin : begin + READ_SAMPLES]
-        # A run of samples with holes is read as one slice: chunks are read once.
-        run = store.isel(sample=slice(int(part[0]), int(part[-1]) + 1))
-        keep = part - part[0]
-        yield Batch(
-            normalise(run["patches"].to_numpy()[keep], store),
-            torch.from_numpy(run["label"].to_numpy()[keep].astype(np.int64)),
-            torch.from_numpy(run["group"].to_numpy()[keep].astype(np.int64)),
-        )
+        yield samples[torch.arange(begin, min(begin + READ_SAMPLES, len(index)))]
 
 
 def load_split(store: xr.Dataset, split: str) -> Batch:

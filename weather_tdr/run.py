@@ -76,6 +76,8 @@ def build(config: Config, *, progress: bool = True) -> Path:
         config.patches,
         config.splits,
         seed=config.seed,
+        quality=config.quality,
+        cluster=config.cluster,
         progress=progress,
     )
     save_config(config)

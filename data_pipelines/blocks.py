@@ -1,0 +1,115 @@
+"""One part of a patch store from fields: read once, checked, summed, cut, written."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask.base import compute
+from dask.delayed import delayed
+
+from data_pipelines.parts import Layout, PartWriter, chunk_samples
+from data_pipelines.patches import Cutter, Listing
+from data_pipelines.quality import check_block
+from data_pipelines.schema import SPLITS, Columns
+from data_pipelines.statistics import block_sums
+
+PART_CHUNKS = 16  # a part fills about as many chunks of samples, so that little is filled up
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is needed to build any part.
+
+    Attributes:
+        fields: canonical fields, lazy.
+        listing: which patches to keep.
+        folder: of the unfinished store.
+        bounds: first and last + 1 step of each part: whole chunks of the fields.
+        layout: where the samples of each part lie.
+    """
+
+    fields: xr.DataArray
+    listing: Listing
+    folder: Path
+    bounds: list[tuple[int, int]]
+    layout: Layout
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a patch: variables, size, size."""
+        return self.fields.sizes["variable"], self.listing.grid.size, self.listing.grid.size
+
+
+def plan_job(fields: xr.DataArray, listing: Listing, folder: Path) -> Job:
+    """Divides the work into parts of about PART_CHUNKS chunks of samples.
+
+    Args:
+        fields: canonical fields, lazy.
+        listing: which patches to keep.
+        folder: of the unfinished store.
+    """
+    chunk = chunk_samples(fields.sizes["variable"] * listing.grid.size**2 * 4)
+    bounds: list[tuple[int, int]] = []
+    sizes: list[int] = []
+    begun = last = samples = 0
+    for steps in fields.chunksizes["time"]:
+        samples += sum(listing.count(step) for step in range(last, last + steps))
+        last += steps
+        if samples >= PART_CHUNKS * chunk or last == fields.sizes["time"]:
+            bounds.append((begun, last))
+            sizes.append(samples)
+            begun, samples = last, 0
+    return Job(fields, listing, folder, bounds, Layout(tuple(sizes), chunk))
+
+
+def build_part(job: Job, number: int) -> None:
+    """Builds and writes one part of the store: its fields are read once."""
+    first, last = job.bounds[number]
+    columns, dropped = job.listing.of_steps(first, last)
+    columns["usable"] = np.ones(len(columns["step"]), dtype=bool)
+    part = PartWriter(job.folder, number, job.layout, job.shape, "float32")
+    data = job.fields.isel(time=slice(first, last)).data
+    if data.numblocks[1:] != (1, 1, 1):
+        data = data.rechunk({1: -1, 2: -1, 3: -1})
+    edges = first + np.r_[0, np.cumsum(data.chunks[0])[:-1]]
+    # Bound, not given: Dask would look through its arguments and compute all fields of the job.
+    take = delayed(partial(_take_block, job, part, columns), pure=False)
+    # Each waits for the one before, so that samples come in order and blocks do not pile up.
+    before = None
+    tasks = []
+    for edge, block in zip(edges, data.to_delayed().ravel(), strict=True):
+        before = take(int(edge), block, before)
+        tasks.append(before)
+    # In this thread: the parts are what runs side by side.
+    blocks = compute(*tasks, scheduler="synchronous")
+    part.finish(columns, {"dropped": dropped, "blocks": blocks})
+
+
+def _take_block(
+    job: Job,
+    part: PartWriter,
+    columns: Columns,
+    begun: int,
+    block: npt.NDArray[np.float32],
+    before: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Checks and sums a chunk of fields, and cuts its patches into the part."""
+    last = begun + len(block)
+    a, b = np.searchsorted(columns["step"], [begun, last])
+    block, findings = check_block(block, job.fields, job.listing.times[begun:last])
+    cutter = Cutter(block, job.listing.grid)
+    while a < b:
+        room = part.room(b - a)
+        n = len(room)
+        cutter.cut(columns["step"][a : a + n] - begun, columns["cell"][a : a + n], room)
+        if findings:
+            columns["usable"][a : a + n] = np.isfinite(room).all(axis=(1, 2, 3))
+        part.taken(n)
+        a += n
+    training = job.listing.split[begun:last] == SPLITS.index("train")
+    sums = block_sums(block[training], job.fields["latitude"].to_numpy())
+    return {"sums": sums, "findings": [asdict(f) for f in findings]}

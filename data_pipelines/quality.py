@@ -1,0 +1,142 @@
+"""Quality control of fields: what is missing, infinite or impossible; and the report of it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from data_pipelines.errors import InputError
+from data_pipelines.schema import PRESSURE, PRESSURE_NAMES
+
+# CF standard name -> what no analysis of the lower atmosphere goes beyond, in SI units. Pressure:
+# the records at sea level are 870 and 1084 hPa (WMO archive of extremes); a margin on both sides.
+LIMITS = {
+    PRESSURE: (80_000.0, 112_000.0),
+    "air_temperature": (120.0, 345.0),
+    "sea_surface_temperature": (250.0, 320.0),
+    "eastward_wind": (-250.0, 250.0),
+    "northward_wind": (-250.0, 250.0),
+    "wind_speed": (0.0, 250.0),
+    "atmosphere_relative_vorticity": (-0.1, 0.1),
+    "relative_humidity": (-50.0, 200.0),
+    "specific_humidity": (-0.005, 0.1),
+}
+FINITE = float(np.finfo(np.float32).max)
+PROBLEMS = ("missing", "infinite", "impossible")
+
+
+@dataclass
+class Quality:
+    """How to treat what quality control finds.
+
+    Attributes:
+        strict: any finding is an error; otherwise the affected samples are dropped and counted.
+    """
+
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Values of one variable that cannot be used.
+
+    Attributes:
+        variable: its name.
+        problem: one of PROBLEMS.
+        values: how many.
+        first: first time at which it occurs, ISO 8601.
+        last: last time.
+    """
+
+    variable: str
+    problem: str
+    values: int
+    first: str
+    last: str
+
+    def line(self) -> str:
+        """One line for people."""
+        when = self.first if self.first == self.last else f"{self.first} to {self.last}"
+        return f"{self.variable}: {self.values} {self.problem} values, {when}"
+
+
+def limits_of(fields: xr.DataArray) -> list[tuple[float, float]]:
+    """Lowest and highest possible value of each variable of canonical fields."""
+    standard = [str(v) for v in fields["standard_name"].values]
+    base = [str(v) for v in fields["base_variable"].values]
+    return [
+        LIMITS.get(PRESSURE if b in PRESSURE_NAMES else s, (-FINITE, FINITE))
+        for s, b in zip(standard, base, strict=True)
+    ]
+
+
+def check_block(
+    block: npt.NDArray[np.float32], fields: xr.DataArray, times: pd.DatetimeIndex
+) -> tuple[npt.NDArray[np.float32], list[Finding]]:
+    """Finds values that cannot be used.
+
+    Args:
+        block: fields in memory, shape (time, variable, latitude, longitude).
+        fields: what the block is of, for the names of the variables.
+        times: of the block.
+
+    Returns:
+        The block with NaN where a value is infinite or impossible, and the findings.
+    """
+    findings = []
+    clean = block
+    names = [str(v) for v in fields["variable"].values]
+    for k, (name, (low, high)) in enumerate(zip(names, limits_of(fields), strict=True)):
+        values = block[:, k]
+        # The comparisons are false for NaN: one pass tells that nothing is wrong.
+        with np.errstate(invalid="ignore"):
+            fine = (values >= low) & (values <= high)
+        if fine.all():
+            continue
+        if clean is block:
+            clean = block.copy()
+        clean[:, k][~fine] = np.nan
+        missing, infinite = np.isnan(values), np.isinf(values)
+        wrong = (missing, infinite, ~fine & ~missing & ~infinite)
+        for problem, where in zip(PROBLEMS, wrong, strict=True):
+            if where.any():
+                steps = np.flatnonzero(where.any(axis=(1, 2)))
+                first, last = (times[s].isoformat() for s in (steps[0], steps[-1]))
+                findings.append(Finding(name, problem, int(where.sum()), first, last))
+    return clean, findings
+
+
+def joined(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding a variable and problem, of those of all blocks in the order of time."""
+    together: dict[tuple[str, str], Finding] = {}
+    for found in findings:
+        key = found.variable, found.problem
+        if key in together:
+            old = together[key]
+            found = Finding(*key, old.values + found.values, old.first, found.last)
+        together[key] = found
+    return list(together.values())
+
+
+def write_report(
+    path: Path, findings: Sequence[Finding], facts: dict[str, Any], quality: Quality
+) -> None:
+    """Writes ``quality.json``.
+
+    Raises:
+        InputError: there are findings, and `quality` is strict.
+    """
+    report = {**facts, "findings": [asdict(f) for f in findings]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    if findings and quality.strict:
+        raise InputError(
+            f"`quality.strict` allows no finding, got {len(findings)}, the first: "
+            f"{findings[0].line()}. See {path}; mend the fields, or leave `quality.strict` out."
+        )

@@ -1,0 +1,96 @@
+"""The target set: chosen among the training samples once it is known which can be used."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data_pipelines.errors import InputError
+from data_pipelines.patches import Listing, overlapping
+from data_pipelines.schema import GROUPS, SPLITS, IntArray
+from data_pipelines.splits import choose_target
+from data_pipelines.store_writer import StoreWriter
+
+TRAIN, TARGET = SPLITS.index("train"), SPLITS.index("target")
+INCIDENT = GROUPS.index("incident")
+
+
+def refuse_early(listing: Listing, target_per_group: int) -> None:
+    """Before anything is computed: would the samples do if no value were missing?
+
+    Raises:
+        InputError: a split is left without incidents, or the target set cannot be filled.
+    """
+    labels = listing.labels.assign(split=listing.label_split)
+    incidents = labels.loc[labels["group"] == INCIDENT, "split"]
+    _refuse_empty(incidents.to_numpy(), 0)
+    choose_target(
+        labels[labels["split"] == TRAIN], target_per_group, seed=listing.seed, background=False
+    )
+
+
+def assign_splits(
+    writer: StoreWriter, listing: Listing, target_per_group: int
+) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
+    """Split of each sample of the parts, with the target set chosen among training samples.
+
+    Dropped are samples with a value that cannot be used; and of the training samples those whose
+    storm, or whose grid points, the target set holds.
+
+    Args:
+        writer: all of its parts are written.
+        listing: of the samples.
+        target_per_group: samples of each group in the target set.
+
+    Returns:
+        Index into ``SPLITS``, shape (samples,), and counts of what was dropped, by reason.
+
+    Raises:
+        InputError: a split is left without incidents, or the target set cannot be filled.
+    """
+    planned, group = writer.gather("split", 0), writer.gather("group", 0)
+    codes = np.where(writer.gather("usable", False), planned, 0).astype(np.int8)
+    dropped = {"missing_values": int(((planned > 0) & (codes == 0)).sum())}
+    _refuse_empty(codes[group == INCIDENT], dropped["missing_values"])
+    train = _training_samples(writer, listing, np.flatnonzero(codes == TRAIN))
+    chosen, storms = choose_target(train, target_per_group, seed=listing.seed)
+    codes[train["position"].to_numpy()[chosen]] = TARGET
+    rest = np.ones(len(train), dtype=bool)
+    rest[chosen] = False
+    shared = np.array([not storms.isdisjoint(s) for s in train["storms"]]) & rest
+    near = overlapping(train, chosen, listing.grid) & rest & ~shared
+    dropped["storm_in_target_set"] = int(shared.sum())
+    dropped["overlaps_target_set"] = int(near.sum())
+    codes[train["position"].to_numpy()[shared | near]] = 0
+    _refuse_empty(codes[group == INCIDENT], dropped["missing_values"])
+    return codes, dropped
+
+
+def _training_samples(writer: StoreWriter, listing: Listing, positions: IntArray) -> pd.DataFrame:
+    """``position, step, row, column, group, storms, incident_id`` of training samples."""
+    source = writer.gather("source", -1)[positions]
+    row, column = np.divmod(writer.gather("cell", 0)[positions], listing.grid.columns)
+    labelled = source >= 0
+    table = pd.DataFrame(
+        {
+            "position": positions,
+            "step": writer.gather("step", 0)[positions],
+            "row": row,
+            "column": column,
+            "group": writer.gather("group", 0)[positions],
+        }
+    )
+    for name, none in (("storms", frozenset()), ("incident_id", "")):
+        values = np.full(len(table), none, dtype=object)
+        values[labelled] = listing.labels[name].to_numpy()[source[labelled]]
+        table[name] = values
+    return table
+
+
+def _refuse_empty(split_of_incidents: npt.NDArray[np.integer], missing: int) -> None:
+    for name in ("train", "validation", "test"):
+        if not (split_of_incidents == SPLITS.index(name)).any():
+            hint = f" {missing} samples have missing or impossible values." if missing else ""
+            raise InputError(
+                f"`splits.{name}` must hold at least one incident, got none.{hint} Change the "
+                "periods, the region or the variables, or relax `incidents.where`."
+            )

@@ -1,0 +1,236 @@
+"""The store is written part by part: interrupted, resumed, on several workers, checked."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from test_build import LAGS, SPLIT
+
+import data_pipelines.blocks
+import data_pipelines.fields
+import data_pipelines.parts
+from data_pipelines.blocks import build_part
+from data_pipelines.build import build_store
+from data_pipelines.cluster import Cluster, compute
+from data_pipelines.errors import InputError
+from data_pipelines.parts import Layout, chunk_samples
+from data_pipelines.settings import Fields, Incidents, Patches
+from data_pipelines.store import open_store
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Chunks so small that the small files make many parts."""
+    shrink(monkeypatch)
+
+
+def shrink(patch):
+    patch.setattr(data_pipelines.fields, "CHUNK_BYTES", 60_000)
+    patch.setattr(data_pipelines.parts, "CHUNK_BYTES", 2**17)
+    patch.setattr(data_pipelines.blocks, "PART_CHUNKS", 4)
+
+
+def build(files, path, **more):
+    fields = Fields([str(files[0])], ["msl", "vo850"], LAGS, ["vo850"])
+    incidents = Incidents(str(files[1]), {"deepening_bergeron": {"min": 1.0}})
+    return build_store(path, fields, incidents, Patches(8, 2, 0.2), SPLIT, **more)
+
+
+def content(path):
+    """Bytes of every file but the checked times of change, and the values."""
+    files = {
+        str(f.relative_to(path)): f.read_bytes()
+        for f in sorted(Path(path).rglob("*"))
+        if f.is_file() and "chunk_changed" not in str(f) and f != path / "zarr.json"
+    }
+    return files, open_store(path).compute()
+
+
+def same(path, other):
+    (files, store), (others, again) = content(path), content(other)
+    assert files == others
+    xr.testing.assert_identical(store, again)
+
+
+@pytest.fixture(scope="module")
+def reference(small_files, tmp_path_factory):
+    """Built at one go, on one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        folder = tmp_path_factory.mktemp("reference")
+        return build(small_files, folder / "patches.zarr", cluster=Cluster("threads", 1))
+
+
+def test_many_parts_hold_what_one_part_holds(reference, small_files, tmp_path, monkeypatch):
+    store = open_store(reference)
+    assert len(np.unique(xr.open_zarr(reference, consolidated=False)["chunk_part"])) > 3
+    monkeypatch.setattr(data_pipelines.fields, "CHUNK_BYTES", 2**26)
+    monkeypatch.setattr(data_pipelines.parts, "CHUNK_BYTES", 2**22)
+    whole = open_store(build(small_files, tmp_path / "whole.zarr"))
+    kept = store.isel(sample=~np.isnat(store["time"].values))  # without what fills chunks up
+    assert kept.sizes["sample"] < store.sizes["sample"]
+    np.testing.assert_allclose(kept["mean"], whole["mean"], rtol=1e-12)
+    drop = ["mean", "std"]
+    xr.testing.assert_equal(kept.drop_vars(drop).compute(), whole.drop_vars(drop).compute())
+
+
+def test_threads_and_processes_write_the_same_bytes(reference, small_files, tmp_path):
+    same(reference, build(small_files, tmp_path / "a.zarr", cluster=Cluster("threads", 3)))
+    same(reference, build(small_files, tmp_path / "b.zarr", cluster=Cluster("processes", 2)))
+
+
+def die_once(job, number):
+    """Kills its own worker at part 2, the first time."""
+    flag = job.folder.with_name("died")
+    if number == 2 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    build_part(job, number)
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(
+    reference, small_files, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(data_pipelines.build, "build_part", die_once)
+    path = build(small_files, tmp_path / "c.zarr", cluster=Cluster("processes", 2))
+    assert (tmp_path / "died").exists()
+    same(reference, path)
+
+
+def test_a_scheduler_by_address(reference, small_files, tmp_path):
+    from distributed import LocalCluster
+
+    # Its worker is a thread of this process, so that nothing has to start up.
+    with LocalCluster(
+        n_workers=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as running:
+        cluster = Cluster(running.scheduler_address)
+        same(reference, build(small_files, tmp_path / "d.zarr", cluster=cluster))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+import pytest, test_parts
+from data_pipelines.cluster import Cluster
+test_parts.shrink(pytest.MonkeyPatch())
+print("ready", flush=True)
+test_parts.build(({fields!r}, {catalogue!r}), Path({path!r}), cluster=Cluster("threads", 1))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_killed_at_random_moments_it_goes_on_to_the_same_store(reference, small_files, tmp_path):
+    path = tmp_path / "killed.zarr"
+    script = SCRIPT.format(
+        tests=str(Path(__file__).parent),
+        fields=str(small_files[0]),
+        catalogue=str(small_files[1]),
+        path=str(path),
+    )
+    rng = np.random.default_rng(0)
+    kills, progress = 0, []
+    while kills < 5:
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+            assert child.stdout.readline() == b"ready\n"
+            before = len(progress)
+            # At least one more part each time, so that it comes to an end.
+            wanted = len(list((tmp_path / "killed.zarr.parts").glob("*.npz"))) + 1
+            while child.poll() is None and before == len(progress):
+                if len(list((tmp_path / "killed.zarr.parts").glob("*.npz"))) >= wanted:
+                    progress.append(wanted)
+                time.sleep(0.002)
+            time.sleep(float(rng.random()) * 0.05)
+            child.kill()
+            kills += 1
+            with pytest.raises(InputError, match="no patch store"):
+                open_store(path)
+    assert progress == sorted(set(progress)) and len(progress) == 5
+    build(small_files, path)
+    same(reference, path)
+
+
+def test_an_error_in_a_part_leaves_the_others_and_the_older_store(
+    reference, small_files, tmp_path, monkeypatch
+):
+    path = build(small_files, tmp_path / "e.zarr")
+
+    def fail(job, number):
+        if number == 3:
+            raise InputError("`fields.paths`: cannot read the disk.")
+        build_part(job, number)
+
+    monkeypatch.setattr(data_pipelines.build, "build_part", fail)
+    with pytest.raises(InputError, match="cannot read the disk"):
+        build(small_files, path, seed=1, cluster=Cluster("threads", 1))
+    same(reference, path)
+    there = {int(p.stem) for p in (tmp_path / "e.zarr.parts").glob("*.npz")}
+    assert there >= {0, 1, 2} and 3 not in there
+    done: list[int] = []
+    monkeypatch.setattr(
+        data_pipelines.build, "build_part", lambda job, n: (done.append(n), build_part(job, n))
+    )
+    build(small_files, path, seed=1)
+    assert 3 in done and not there & set(done)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["e.zarr", "quality.json"]
+
+
+def test_an_altered_store_is_refused_by_part(reference, tmp_path):
+    path = tmp_path / "p.zarr"
+    shutil.copytree(reference, path)  # has other times of change
+    open_store(path)
+    parts = {
+        "patches/c/2/0/0/0": "part 0",
+        "label/c/0": "the values of the samples",
+        "patches/c/5/0/0/0": "part 1",
+        "chunk_checksum/c/0": "the values of the samples",
+    }
+    for file, part in parts.items():
+        data = (path / file).read_bytes()
+        flipped = bytearray(data)
+        flipped[len(data) // 2] ^= 1
+        for wrong in (bytes(flipped), data[:-1], None):
+            if wrong is None:
+                (path / file).unlink()
+            else:
+                (path / file).write_bytes(wrong)
+            with pytest.raises(InputError, match=f"{file} of {part} changed"):
+                open_store(path)
+        (path / file).write_bytes(data)
+    open_store(path)
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=20), st.sampled_from([1, 4, 16]))
+def test_parts_begin_at_chunks_and_never_overlap(sizes, chunk):
+    layout = Layout(tuple(sizes), chunk)
+    end = 0
+    for offset, size in zip(layout.offsets, sizes, strict=True):
+        assert offset % chunk == 0 and end <= offset < end + chunk + (size == 0)
+        end = offset + size
+    assert layout.total == end
+
+
+def test_chunks_are_powers_of_two(monkeypatch):
+    monkeypatch.undo()
+    assert chunk_samples(32 * 32 * 4 * 4) == 256 and chunk_samples(10**9) == 16
+
+
+def test_places(tmp_path):
+    with pytest.raises(InputError, match="Did you mean `threads`"):
+        Cluster("thread")
+    with pytest.raises(InputError, match="not be negative"):
+        Cluster("threads", -1)
+    with pytest.raises(InputError, match="does not answer"):
+        compute(build_part, None, [0], Cluster("tcp://127.0.0.1:9"))
+    with pytest.raises(InputError, match="needs dask-jobqueue"):
+        compute(build_part, None, [0], Cluster("slurm"))
