@@ -5,7 +5,7 @@ import xarray as xr
 
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from data_pipelines.patches import cut
+from data_pipelines.patches import Cutter
 from data_pipelines.schema import PatchGrid
 from weather_tdr.maps import incident_map, write_map
 from weather_tdr.model_files import Detector
@@ -78,7 +78,9 @@ def test_stride_map_lies_on_the_training_patches(small_files):
     found = incident_map(model, fields, resolution="stride")
     grid = PatchGrid(fields["latitude"].values, fields["longitude"].values, 8, 2)
     row, column = (a.ravel() for a in np.mgrid[: grid.rows, : grid.columns])
-    patches = cut(fields.values, row, column, np.zeros(len(row), int), grid)
+    patches = np.empty((len(row), fields.sizes["variable"], grid.size, grid.size), np.float32)
+    cells = row * grid.columns + column
+    Cutter(fields.values, grid).cut(np.zeros(len(row), int), cells, patches)
     with torch.no_grad():
         wanted = probability(model.model(model.normalise(patches))).numpy()
     got = found.sel(

@@ -74,9 +74,12 @@ def _dispatch(argv: list[str]) -> None:
     sub.add_argument("--resolution", choices=("grid", "stride"), default="grid")
     _common(sub, resume=False)
     sub = commands.add_parser(
-        "benchmark", help="methods x seeds on one data set, or the cost of steering"
+        "benchmark",
+        help="methods x seeds on one data set; the cost of steering; the speed of pipelines",
     )
-    sub.add_argument("config", metavar="CONFIG", help="configs/benchmarks/NAME.yaml, or `cost`")
+    sub.add_argument(
+        "config", metavar="CONFIG", help="configs/benchmarks/NAME.yaml, `cost` or `pipelines`"
+    )
     _common(sub, resume=False)
     sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
     sub = commands.add_parser(
@@ -113,7 +116,13 @@ def _dispatch(argv: list[str]) -> None:
         from weather_tdr.benchmarks import Benchmark, run_benchmark
         from weather_tdr.cost_benchmark import CostBenchmark, run_cost
 
-        if arguments.config == "cost":
+        if arguments.config == "pipelines":
+            from weather_tdr.pipeline_benchmark import PipelineBenchmark, run_pipelines
+
+            pipelines = read_yaml(PipelineBenchmark, None, overrides)
+            print(run_pipelines(pipelines).to_string(index=False))
+            _tell(pipelines.folder)
+        elif arguments.config == "cost":
             cost = read_yaml(CostBenchmark, None, overrides)
             print(run_cost(cost, progress=progress).to_string(index=False))
             _tell(cost.folder)
