@@ -124,6 +124,7 @@ def _building(benchmark: PipelineBenchmark, folder: Path) -> Iterator[Row]:
     def copy_and_write() -> None:
         copy()
         (folder / "raw").write_bytes(out.data)
+        (folder / "raw").unlink()
 
     ways: dict[str, Callable[[], float]] = {
         "ours, one thread": lambda: positions * steps / build_file(file, folder, size, 1),
