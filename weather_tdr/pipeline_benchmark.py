@@ -2,6 +2,7 @@
 
 import importlib.util
 import multiprocessing
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -140,6 +141,7 @@ def _building(benchmark: PipelineBenchmark, folder: Path) -> Iterator[Row]:
     copy()  # touches the memory
     for _ in range(benchmark.rounds):
         for way, measure in ways.items():
+            os.sync()  # what others wrote is on the disk by now
             rates[way].append(measure())
     yield from _rows("building", "patches/s", rates)
 
