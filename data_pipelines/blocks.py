@@ -81,7 +81,10 @@ def build_part(job: Job, number: int) -> None:
     # Each waits for the one before, so that samples come in order and blocks do not pile up.
     before = None
     tasks = []
-    for edge, block in zip(edges, data.to_delayed().ravel(), strict=True):
+    lasts = np.append(edges[1:], last)
+    for edge, end, block in zip(edges, lasts, data.to_delayed().ravel(), strict=True):
+        if not (job.listing.split[edge:end] > 0).any():
+            continue  # outside all splits: not even read
         before = take(int(edge), block, before)
         tasks.append(before)
     # In this thread: the parts are what runs side by side.

@@ -65,7 +65,11 @@ def build_store(
         InputError: bad input or settings.
     """
     array = open_fields(
-        fields.paths, fields.variables, lags=fields.lags, hemisphere_sign=fields.hemisphere_sign
+        fields.paths,
+        fields.variables,
+        lags=fields.lags,
+        hemisphere_sign=fields.hemisphere_sign,
+        period=fields.period,
     )
     catalogue = read_catalogue(incidents.catalogue)
     attributes = {

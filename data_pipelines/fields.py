@@ -8,6 +8,7 @@ beyond 360 where a region crosses the Greenwich meridian; SI units; time lags as
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import xarray as xr
 
 from data_pipelines.coordinates import TIME_NAMES, canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.periods import interval
 from data_pipelines.schema import FIELD_DIMS, duration_hours
 
 # unit -> (SI unit, factor, offset)
@@ -40,16 +42,19 @@ def open_fields(
     lags: Sequence[str] = ("0h",),
     hemisphere_sign: Sequence[str] = (),
     standard_names: Sequence[str] = (),
+    period: str = "",
 ) -> xr.DataArray:
     """Opens NetCDF files or a Zarr store as one lazy array of canonical fields.
 
     Args:
-        paths: NetCDF files (joined along time and variables) or one Zarr store.
+        paths: NetCDF files (joined along time and variables) or one Zarr store, on disk or by
+            its address (``gs://``, ``s3://``, ``https://``).
         variables: names, or CF standard names, of the variables.
         lags: offsets in time that become further variables, such as ``["0h", "-24h"]``.
         hemisphere_sign: variables that are multiplied by -1 south of the equator (vorticity-like).
         standard_names: CF standard name of each of `variables`, to look them up by when the file
             has no such name.
+        period: FIRST/LAST: the only times to look at, with those that lags reach back to.
 
     Returns:
         float32, dims ``(time, variable, latitude, longitude)``, dask-backed. ``variable`` holds
@@ -60,6 +65,8 @@ def open_fields(
         InputError: a file or variable is missing, or the grid is not regular.
     """
     dataset = canonical_coordinates(_open(paths))
+    if period:
+        dataset = _within(dataset, period, lags)
     fields = []
     for i, name in enumerate(variables):
         fallback = standard_names[i] if i < len(standard_names) else ""
@@ -80,12 +87,24 @@ def open_fields(
     return stacked.assign_coords({"variable": names, **described})
 
 
+def _within(dataset: xr.Dataset, period: str, lags: Sequence[str]) -> xr.Dataset:
+    first, last = interval("fields.period", period)
+    reach = pd.Timedelta(hours=min(lag_hours(lag) for lag in lags))
+    inside = dataset.sel(time=slice(first + reach, last))
+    if inside.sizes["time"] == 0:
+        times = dataset.indexes["time"]
+        raise InputError(
+            f"`fields.period` must overlap the fields, got {period} for {times[0]} to {times[-1]}."
+        )
+    return inside
+
+
 def _open(paths: Sequence[str | Path]) -> xr.Dataset:
-    files = [Path(p).expanduser() for p in paths]
+    files = [str(p) if is_url(p) else Path(p).expanduser() for p in paths]
     if not files:
         raise InputError("`fields.paths` must name at least one NetCDF file or Zarr store, got [].")
     for file in files:
-        if not file.exists():
+        if isinstance(file, Path) and not file.exists():
             raise InputError(f"`fields.paths`: no such file: {file}. Check the path.")
     try:
         parts = [_open_one(file) for file in files]
@@ -108,8 +127,13 @@ def _open(paths: Sequence[str | Path]) -> xr.Dataset:
         ) from error
 
 
-def _open_one(file: Path) -> xr.Dataset:
-    if file.is_dir():
+def is_url(path: str | Path) -> bool:
+    """True for an address such as ``gs://bucket/store.zarr``."""
+    return "://" in str(path)
+
+
+def _open_one(file: str | Path) -> xr.Dataset:
+    if isinstance(file, str) or file.is_dir():
         return _open_zarr(file)
     dataset = xr.open_dataset(file, chunks={})
     # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
@@ -120,12 +144,23 @@ def _open_one(file: Path) -> xr.Dataset:
     return dataset
 
 
-def _open_zarr(folder: Path) -> xr.Dataset:
+def _open_zarr(store: str | Path) -> xr.Dataset:
+    """A store on disk, or by its address on object storage, read without a login."""
+    options: dict[str, Any] | None = (
+        {"token": "anon"} if str(store).startswith(("gs://", "gcs://")) else None
+    )
+    if str(store).startswith("s3://"):
+        options = {"anon": True}
     with warnings.catch_warnings():
         # Zarr v3 stores often come without consolidated metadata; that is no fault.
         warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
-        store: xr.Dataset = xr.open_zarr(folder, chunks={})
-        return store
+        try:
+            opened: xr.Dataset = xr.open_zarr(store, chunks={}, storage_options=options)
+        except ImportError as error:
+            raise InputError(
+                f"`fields.paths`: {store} needs a package that is not installed: {error}"
+            ) from error
+        return opened
 
 
 def _select(dataset: xr.Dataset, name: str, fallback: str, *, sign: bool) -> xr.DataArray:

@@ -11,16 +11,19 @@ class Fields:
     """Which fields to read.
 
     Attributes:
-        paths: NetCDF files or one Zarr store.
+        paths: NetCDF files or one Zarr store; the store may be an address such as
+            `gs://BUCKET/STORE.zarr`.
         variables: names or CF standard names.
         lags: offsets in time that become further variables.
         hemisphere_sign: variables multiplied by the sign of latitude.
+        period: FIRST/LAST (dates, both included): the only times to look at; empty for all.
     """
 
     paths: list[str] = field(default_factory=list)
     variables: list[str] = field(default_factory=lambda: ["msl"])
     lags: list[str] = field(default_factory=lambda: ["0h"])
     hemisphere_sign: list[str] = field(default_factory=list)
+    period: str = ""
 
     def __post_init__(self) -> None:
         """Checks the names.

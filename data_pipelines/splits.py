@@ -1,12 +1,12 @@
 """Splits in time blocks with a gap, storms never cut in two, and the target set."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from data_pipelines.errors import InputError
+from data_pipelines.periods import interval
 from data_pipelines.schema import GROUPS, SPLITS, IntArray
 
 # Whoever evaluates keeps everything; the other side gives way.
@@ -41,7 +41,7 @@ def split_times(
         for name in PRIORITY:
             code = SPLITS.index(name)
             for period in periods.get(name, ()):
-                first, last = _interval(name, period)
+                first, last = interval(f"splits.{name}", period)
                 inside = np.asarray((times >= first) & (times <= last))
                 if (split[inside] > 0).any():
                     raise InputError(
@@ -70,28 +70,6 @@ def split_times(
                 f"and {times[-1]} with a gap of {gap}. Change the periods or the gap."
             )
     return clear
-
-
-def _interval(name: str, period: str) -> tuple[pd.Timestamp, pd.Timestamp]:
-    try:
-        begin, end = str(period).split("/")
-        first, last = _moment(begin), _moment(end, last=True)
-    except ValueError as error:
-        raise InputError(
-            f"`splits.{name}` must be intervals such as 2001-01-01/2001-12-31, got `{period}`."
-        ) from error
-    if not first <= last:
-        raise InputError(f"`splits.{name}` must begin before it ends, got `{period}`.")
-    return first, last
-
-
-def _moment(text: str, *, last: bool = False) -> pd.Timestamp:
-    """A date and time (UTC); of a year, month or day its first or last moment."""
-    text = text.strip()
-    if last and re.fullmatch(r"\d{4}(-\d{2}){0,2}", text):
-        return pd.Period(text).end_time
-    moment = pd.Timestamp(text)
-    return moment if moment.tz is None else moment.tz_convert(None)
 
 
 def _near(times: pd.DatetimeIndex, taken: pd.DatetimeIndex, gap: pd.Timedelta) -> np.ndarray:

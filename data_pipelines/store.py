@@ -79,12 +79,15 @@ def fingerprint(paths: Sequence[str | Path]) -> dict[str, str]:
     """SHA-256 of each input, by its position and name.
 
     Of a file: over its content, beyond 64 MiB over its size, time of change, beginning and end;
-    of a Zarr store: over names and sizes.
+    of a Zarr store: over names and sizes; of an address on object storage: the address alone.
     """
     prints = {}
-    for number, path in enumerate(Path(p).expanduser() for p in paths):
+    for number, given in enumerate(paths):
+        path = Path(given).expanduser()
         digest = hashlib.sha256()
-        if path.is_dir():
+        if "://" in str(given):
+            digest.update(str(given).encode())
+        elif path.is_dir():
             for file in sorted(p for p in path.rglob("*") if p.is_file()):
                 digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
                 if file.suffix == ".json":

@@ -135,3 +135,23 @@ def test_missing_and_foreign_files(tmp_path):
 def test_bad_lags(lag):
     with pytest.raises(InputError, match="zero or negative"):
         lag_hours(lag)
+
+
+def test_a_period_and_an_address(small_files):
+    """The times of the period with those that lags need; a store by its address is the same."""
+    whole = open_fields([small_files[0]], ["msl"], lags=["0h", "-24h"])
+    times = whole.indexes["time"]
+    day = f"{times[20]:%Y-%m-%d}"
+    part = open_fields([small_files[0]], ["msl"], lags=["0h", "-24h"], period=f"{day}/{day}")
+    xr.testing.assert_identical(part.compute(), whole.sel(time=day).compute())
+    assert part.sizes["time"] == 4
+    with pytest.raises(InputError, match=r"`fields.period` must overlap"):
+        open_fields([small_files[0]], ["msl"], period="1950-01-01/1950-12-31")
+    with pytest.raises(InputError, match=r"`fields.period` must be intervals"):
+        open_fields([small_files[0]], ["msl"], period="1950")
+    with xr.open_dataset(small_files[0]) as dataset:
+        dataset.to_zarr("memory://archive.zarr", zarr_format=2, consolidated=True)
+    remote = open_fields(["memory://archive.zarr"], ["msl"], lags=["0h", "-24h"])
+    np.testing.assert_array_equal(remote.values, whole.values)
+    with pytest.raises(InputError, match=r"`fields.paths`: .*nowhere"):
+        open_fields(["memory://nowhere.zarr"], ["msl"])

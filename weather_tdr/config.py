@@ -9,6 +9,7 @@ import yaml
 
 from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
+from data_pipelines.fields import is_url
 from data_pipelines.images import Images
 from data_pipelines.quality import Quality
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
@@ -100,7 +101,7 @@ def save_config(config: Config) -> None:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve()) if path else path
+    return str(Path(path).expanduser().resolve()) if path and not is_url(path) else path
 
 
 def load_config(folder: Path) -> Config:
