@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from weather_tdr.tables import cost_markdown, markdown, overview_markdown, run_markdown
+from weather_tdr.tables import (
+    cost_markdown,
+    markdown,
+    overview_markdown,
+    pipelines_markdown,
+    run_markdown,
+)
 
 ROOT = Path(__file__).parents[1]
 KINDS = {
@@ -13,6 +19,7 @@ KINDS = {
     "results": markdown,
     "overview": overview_markdown,
     "cost": cost_markdown,
+    "pipelines": pipelines_markdown,
 }
 TABLE = re.compile(rf"<!-- ({'|'.join(KINDS)}): (\S+) -->\n(.*?)<!-- end -->", re.S)
 

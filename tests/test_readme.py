@@ -12,6 +12,7 @@ from test_end_to_end import fails
 from test_image_files import write_idx
 
 from data_pipelines.image_files import read_images
+from data_pipelines.schema import PatchGrid
 from weather_tdr.benchmarks import Benchmark
 from weather_tdr.cli import main
 from weather_tdr.config import read_config
@@ -80,6 +81,21 @@ def test_tables_are_those_of_the_committed_results():
     # The check sees a changed figure.
     changed = re.sub(r"(\| `tdr` .*?)\d\.\d\d\d", r"\g<1>9.999", README, count=1)
     assert changed != README and filled(changed) == README
+
+
+def test_the_configuration_for_an_archive_is_valid(tmp_path):
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    path = tmp_path / "arco.yaml"
+    path.write_text(re.findall(r"```yaml\n(.*?)```", text, re.S)[0])
+    config = read_config(path)
+    grid = PatchGrid(
+        np.linspace(90, -90, 721), np.arange(1440) * 0.25,
+        config.patches.size, config.patches.stride,
+    )  # fmt: skip
+    assert f"{grid.rows} x {grid.columns} = {grid.rows * grid.columns:,}" in text
+    for line in re.findall(r"```sh\n(.*?)```", text, re.S)[0].splitlines():
+        overrides = shlex.split(line)[3:]
+        assert read_config(path, overrides).cluster.workers in (8, 16)
 
 
 def test_there_are_tables_and_files():

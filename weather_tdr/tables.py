@@ -167,6 +167,21 @@ def cost_markdown(cost: pd.DataFrame) -> str:
     return "\n".join([*lines, "", _made(cost)]) + "\n"
 
 
+def pipelines_markdown(table: pd.DataFrame) -> str:
+    """`pipelines.csv` as a table.
+
+    Args:
+        table: a row a measure and way; with the columns `date` and `commit`.
+    """
+    lines = ["| measure | way | value | ratio to the first |", "|---" * 4 + "|"]
+    for row in table.to_dict("records"):
+        lines.append(
+            f"| {row['measure']} | {row['way']} | {row['value']:,.0f} {row['unit']} | "
+            f"{row['ratio']:.3g} |"
+        )
+    return "\n".join([*lines, "", _made(table)]) + "\n"
+
+
 def _made(table: pd.DataFrame) -> str:
     if "date" not in table or table.empty:
         return ""
