@@ -83,7 +83,8 @@ class StoreWriter:
         }
         records = records_of(self.folder)
         known = records / "plan.json"
-        if not (known.is_file() and json.loads(known.read_text()) == plan):
+        begun = known.is_file() and (self.folder / "patches" / "zarr.json").is_file()
+        if not (begun and json.loads(known.read_text()) == plan):
             for left in (records, self.folder):
                 if left.exists():
                     shutil.rmtree(left)
@@ -157,6 +158,9 @@ class StoreWriter:
             [str(v) for v in variables["variable"].values], *map(xr.DataArray, statistics)
         )
         coded = CODED | dict(names or {})
+        for left in self.folder.iterdir():  # by a run that was interrupted here
+            if left.is_dir() and left.name != "patches":
+                shutil.rmtree(left)
         self._write_columns(columns, coded, texts)
         described = {k: [str(v) for v in variables[k].values] for k in VARIABLE_COORDS}
         # Text along `variable` lies in the attributes: Zarr v3 has no stable type for it yet.

@@ -25,6 +25,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.parts import Layout, chunk_samples
 from data_pipelines.settings import Fields, Incidents, Patches
 from data_pipelines.store import open_store
+from data_pipelines.store_writer import StoreWriter
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +116,27 @@ def test_a_scheduler_by_address(reference, small_files, tmp_path):
     ) as running:
         cluster = Cluster(running.scheduler_address)
         same(reference, build(small_files, tmp_path / "d.zarr", cluster=cluster))
+
+
+@pytest.mark.parametrize("when", ["_write_columns", "_chunks", "rename", "rmtree"])
+def test_interrupted_while_it_is_finished(reference, small_files, tmp_path, monkeypatch, when):
+    """At each of its last steps; then also with the finished store deleted by hand."""
+    path = tmp_path / "f.zarr"
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    where = {"rename": Path, "rmtree": shutil}.get(when, StoreWriter)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, when, stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(small_files, path)
+    assert path.exists() == (when == "rmtree")
+    if when == "rmtree":
+        shutil.rmtree(path)  # its records are still there
+    build(small_files, path)
+    same(reference, path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.zarr", "quality.json"]
 
 
 SCRIPT = """

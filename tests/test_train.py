@@ -9,6 +9,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.schema import GROUPS
 from weather_tdr.checkpoints import load_checkpoint, save_checkpoint
 from weather_tdr.data import Batch
+from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import Method, load_method, names
 from weather_tdr.methods.tdr import TdrSettings
 from weather_tdr.models import PatchNet
@@ -236,3 +237,19 @@ def test_patchnet_refuses_what_it_cannot_cut():
         PatchNet(2, 9, 3)
     with pytest.raises(InputError, match="too small"):
         PatchNet(2, 4, 4)
+
+
+def test_an_error_while_the_last_layer_is_tuned_frees_the_others():
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 1, 8, 8), torch.arange(60) % 2
+    target = torch.randn(6, 1, 8, 8), torch.arange(6) % 2
+    model = make_network("mlp", 1, 8, 2)
+
+    def stop(network):
+        assert [p.requires_grad for p in network.parameters()] == [False] * 4 + [True] * 2
+        raise KeyboardInterrupt
+
+    settings = Train(steps=40, batch=10, checkpoint_every=39)  # in the tuning half
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, (x, y), target, "fine_tune_last_layer", settings, validate=stop)
+    assert all(p.requires_grad for p in model.parameters())

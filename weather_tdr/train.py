@@ -192,53 +192,56 @@ def fit(
         unit="step",
         mininterval=1.0,
     )
-    for step in bar:
-        rate = settings.learning_rate * SCHEDULES[settings.schedule](step, steps)
-        index, target_index = plan.draw(step)
-        batch = pool[index].to(device)
-        target_batch = pool[target_index].to(device)
-        if settings.augment == "crop_flip":
-            batch, target_batch = (
-                replace(b, patches=crop_flip(b.patches, generator)) for b in (batch, target_batch)
-            )
-        optimizer.zero_grad(set_to_none=True)
-        value = plan.step(step, rate, batch, target_batch)
-        if not torch.isfinite(value):
-            raise InputError(
-                f"the loss must be finite, got {float(value)} at step {step} of `{recipe.name}` "
-                f"(samples {index[:8].tolist()} ...). Lower `train.learning_rate` (now "
-                f"{settings.learning_rate}); the last good checkpoint is {checkpoint}."
-            )
-        if settings.clip:
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimizer.step()
-        watch.count(batch.groups)
+    try:
+        for step in bar:
+            rate = settings.learning_rate * SCHEDULES[settings.schedule](step, steps)
+            index, target_index = plan.draw(step)
+            batch = pool[index].to(device)
+            target_batch = pool[target_index].to(device)
+            if settings.augment == "crop_flip":
+                batch, target_batch = (
+                    replace(b, patches=crop_flip(b.patches, generator))
+                    for b in (batch, target_batch)
+                )
+            optimizer.zero_grad(set_to_none=True)
+            value = plan.step(step, rate, batch, target_batch)
+            if not torch.isfinite(value):
+                raise InputError(
+                    f"the loss must be finite, got {float(value)} at step {step} of "
+                    f"`{recipe.name}` (samples {index[:8].tolist()} ...). Lower `train.learning_rate` (now "
+                    f"{settings.learning_rate}); the last good checkpoint is {checkpoint}."
+                )
+            if settings.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+            optimizer.step()
+            watch.count(batch.groups)
 
-        done = step + 1
-        check = done % settings.checkpoint_every == 0 or done == steps
-        if check or done % settings.log_every == 0:
-            row = {"step": done, "loss": float(value), "learning_rate": rate}
-            row |= plan.row(step) | watch.shares()
-            if check and validate is not None:
-                row["validation_score"] = validate(model)
-                model.train()
-            history.append(row)
-            watch.look(row)
-            bar.set_postfix(loss=f"{float(value):.3f}")
-        if check and checkpoint is not None:
-            state = training_state(model, optimizer) | {"random.batches": generator.get_state()}
-            state |= {f"plan.{k}": t for k, t in plan.state().items()}
-            facts = {
-                "step": done,
-                "history": history,
-                "settings": fingerprint,
-                "seconds": time.perf_counter() - begun,
-                "watch": watch.state(),
-            }
-            save_checkpoint(checkpoint, state, facts)
-            text = pd.DataFrame(history).to_csv(index=False)
-            write_atomically(checkpoint.parents[1] / "history.csv", text)
-    plan.finish()
+            done = step + 1
+            check = done % settings.checkpoint_every == 0 or done == steps
+            if check or done % settings.log_every == 0:
+                row = {"step": done, "loss": float(value), "learning_rate": rate}
+                row |= plan.row(step) | watch.shares()
+                if check and validate is not None:
+                    row["validation_score"] = validate(model)
+                    model.train()
+                history.append(row)
+                watch.look(row)
+                bar.set_postfix(loss=f"{float(value):.3f}")
+            if check and checkpoint is not None:
+                state = training_state(model, optimizer) | {"random.batches": generator.get_state()}
+                state |= {f"plan.{k}": t for k, t in plan.state().items()}
+                facts = {
+                    "step": done,
+                    "history": history,
+                    "settings": fingerprint,
+                    "seconds": time.perf_counter() - begun,
+                    "watch": watch.state(),
+                }
+                save_checkpoint(checkpoint, state, facts)
+                text = pd.DataFrame(history).to_csv(index=False)
+                write_atomically(checkpoint.parents[1] / "history.csv", text)
+    finally:
+        plan.finish()
     model.eval()
     table = pd.DataFrame(history)
     table.attrs["seconds"] = time.perf_counter() - begun
