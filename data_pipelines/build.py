@@ -164,15 +164,18 @@ def _finish(
     """From the parts to the store: quality, statistics, target set, and the values of samples."""
     listing, grid = job.listing, job.listing.grid
     parts = writer.facts()
-    findings = joined(
+    of_times = [Finding(**found) for found in json.loads(job.fields.attrs.get("findings", "[]"))]
+    findings = of_times + joined(
         Finding(**found)
         for part in parts
         for block in part["blocks"]
         for found in block["findings"]
     )
     for found in findings:
-        log.warning("%s; their samples are dropped", found.line())
+        log.warning("%s", found.line())
     codes, left_out = assign_splits(writer, listing, splits.target_per_group)
+    if left_out["missing_values"]:
+        log.warning("%d samples dropped for such values", left_out["missing_values"])
     report = writer.path.with_name("quality.json")
     write_report(report, findings, {"samples_dropped": left_out["missing_values"]}, quality)
     group = writer.gather("group", GROUPS.index("background"))

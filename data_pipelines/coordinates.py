@@ -47,11 +47,6 @@ def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
             "`hours since 1970-01-01`, or convert it (`xarray.Dataset.convert_calendar`)."
         )
     times = dataset.indexes["time"]
-    if not times.is_unique:
-        raise InputError(
-            f"`time` must not repeat, got {times[times.duplicated()][0]} twice. "
-            "Give each file once."
-        )
     if not times.is_monotonic_increasing:
         dataset = dataset.sortby("time")
     _check_range(dataset)

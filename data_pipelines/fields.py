@@ -5,8 +5,11 @@ duplicates; latitude descending; longitude ascending from the first value in [0,
 beyond 360 where a region crosses the Greenwich meridian; SI units; time lags as variables.
 """
 
+import functools
+import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import xarray as xr
 from data_pipelines.coordinates import TIME_NAMES, canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.periods import interval
+from data_pipelines.quality import time_findings
 from data_pipelines.schema import FIELD_DIMS, duration_hours
 
 # unit -> (SI unit, factor, offset)
@@ -57,7 +61,8 @@ def open_fields(
         period: FIRST/LAST: the only times to look at, with those that lags reach back to.
 
     Returns:
-        float32, dims ``(time, variable, latitude, longitude)``, dask-backed. ``variable`` holds
+        float32, dims ``(time, variable, latitude, longitude)``, dask-backed; what is wrong
+        along time is in the attribute ``findings`` (JSON). ``variable`` holds
         ``msl``, ``msl-24h``, ...; along it lie the coordinates ``units``, ``standard_name``,
         ``base_variable`` and ``lag``.
 
@@ -67,6 +72,7 @@ def open_fields(
     dataset = canonical_coordinates(_open(paths))
     if period:
         dataset = _within(dataset, period, lags)
+    dataset, findings = time_findings(dataset)
     fields = []
     for i, name in enumerate(variables):
         fallback = standard_names[i] if i < len(standard_names) else ""
@@ -78,7 +84,7 @@ def open_fields(
     names = [str(p.attrs["variable"]) for p in parts]
     stacked = xr.concat(parts, dim="variable", coords="minimal", compat="override", join="exact")
     stacked = stacked.transpose(*FIELD_DIMS).chunk(variable=-1)
-    stacked.attrs = {}
+    stacked.attrs = {"findings": json.dumps([asdict(f) for f in findings])} if findings else {}
     stacked.name = "fields"
     described = {
         key: ("variable", [str(p.attrs[key]) for p in parts])
@@ -178,6 +184,10 @@ def _select(dataset: xr.Dataset, name: str, fallback: str, *, sign: bool) -> xr.
     else:
         raise unknown_name("`fields.variables`: variable", name, map(str, dataset.data_vars))
     field = dataset[key]
+    if "expver" in field.dims:  # ERA5 where it is final, else ERA5T; one of them is missing
+        versions = [field.isel(expver=k, drop=True) for k in range(field.sizes["expver"])]
+        field = functools.reduce(lambda a, b: a.where(a.notnull(), b), versions)
+        field.attrs = dataset[key].attrs
     for dim in field.dims:
         if dim not in FIELD_DIMS:
             if field.sizes[dim] > 1:

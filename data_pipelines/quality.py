@@ -44,11 +44,12 @@ class Quality:
 
 @dataclass(frozen=True)
 class Finding:
-    """Values of one variable that cannot be used.
+    """Values of one variable that cannot be used, or times that are not as they should be.
 
     Attributes:
-        variable: its name.
-        problem: one of PROBLEMS.
+        variable: its name; ``time``, or ``expver`` for the version of ERA5.
+        problem: one of PROBLEMS; of times ``missing``, ``repeated``, ``preliminary``
+            (ERA5T) or ``mixed`` (ERA5 and ERA5T side by side; the final one is taken).
         values: how many.
         first: first time at which it occurs, ISO 8601.
         last: last time.
@@ -110,6 +111,52 @@ def check_block(
                 first, last = (times[s].isoformat() for s in (steps[0], steps[-1]))
                 findings.append(Finding(name, problem, int(where.sum()), first, last))
     return clean, findings
+
+
+def time_findings(dataset: xr.Dataset) -> tuple[xr.Dataset, list[Finding]]:
+    """What is wrong along time: missing and repeated steps, preliminary analyses.
+
+    Args:
+        dataset: with an ascending coordinate ``time``.
+
+    Returns:
+        The dataset without any copy of a repeated time, since nothing tells which is right; and
+        the findings. A step is missing where the usual step fits in between.
+
+    Raises:
+        InputError: more than half of the times are repeated.
+    """
+    found = []
+    times = pd.DatetimeIndex(dataset.indexes["time"])
+    repeated = times.duplicated(keep=False)
+    if repeated.sum() > len(times) / 2:
+        raise InputError(
+            f"`time` must not repeat, got {times[repeated][0]} and {int(repeated.sum()) - 1} more "
+            "of more than half of all. Give each file once."
+        )
+    if repeated.any():
+        found.append(_of_times("time", "repeated", times[repeated]))
+        dataset = dataset.isel(time=np.flatnonzero(~repeated))
+        times = times[~repeated]
+    if len(times) > 2:
+        steps = np.diff(times.to_numpy())
+        usual = np.median(steps.astype(np.int64)).astype("timedelta64[ns]")
+        before = np.flatnonzero(steps >= 2 * usual)
+        if len(before):
+            lacking = int((steps[before] // usual - 1).sum())
+            ends = times[before[0]] + usual, times[before[-1] + 1] - usual
+            found.append(Finding("time", "missing", lacking, *(t.isoformat() for t in ends)))
+    if "expver" in dataset.coords and dataset["expver"].dims == ("time",):
+        version = pd.to_numeric(pd.Series(dataset["expver"].astype(str).values), errors="coerce")
+        if (preliminary := (version != 1).to_numpy()).any():
+            found.append(_of_times("expver", "preliminary", times[preliminary]))
+    elif dataset.sizes.get("expver", 1) > 1:
+        found.append(_of_times("expver", "mixed", times))
+    return dataset, found
+
+
+def _of_times(variable: str, problem: str, times: pd.DatetimeIndex) -> Finding:
+    return Finding(variable, problem, len(times), times[0].isoformat(), times[-1].isoformat())
 
 
 def joined(findings: Iterable[Finding]) -> list[Finding]:

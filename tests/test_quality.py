@@ -91,3 +91,48 @@ def test_strict_makes_a_finding_an_error_and_leaves_the_parts(broken, tmp_path):
     # Without it, only the end is done again.
     build_store(where, fields, incidents, Patches(8, 2, 0.2), SPLIT)
     assert open_store(where).sizes["sample"] > 100
+
+
+def test_findings_along_time(small, tmp_path):
+    """Two steps missing, one given twice, the last three preliminary."""
+    fields = small[0].isel(time=slice(0, 30))
+    times = pd.DatetimeIndex(fields["time"].values)
+    kept = np.r_[0:10, 12:20, 19, 20:30]
+    version = np.where(kept >= 27, "0005", "0001")
+    broken = fields.isel(time=kept).assign_coords(expver=("time", version))
+    broken.to_netcdf(tmp_path / "times.nc")
+    got = open_fields([tmp_path / "times.nc"], ["msl"])
+    assert times[19] not in got.indexes["time"]
+    assert got.sizes["time"] == 27
+    found = {(f["variable"], f["problem"]): f for f in json.loads(got.attrs["findings"])}
+    at = [t.isoformat() for t in times]
+    assert found["time", "repeated"]["values"] == 2
+    assert found["time", "repeated"]["first"] == at[19]
+    # 10, 11 and 19, which was taken out.
+    missing = found["time", "missing"]
+    assert (missing["values"], missing["first"], missing["last"]) == (3, at[10], at[19])
+    assert found["expver", "preliminary"]["values"] == 3
+    assert found["expver", "preliminary"]["first"] == at[27]
+    np.testing.assert_array_equal(got.values[:10, 0], open_fields_of(fields, tmp_path)[:10, 0])
+    assert "findings" not in open_fields([tmp_path / "whole.nc"], ["msl"]).attrs
+
+
+def open_fields_of(dataset, folder):
+    dataset.to_netcdf(folder / "whole.nc")
+    return open_fields([folder / "whole.nc"], ["msl"]).values
+
+
+def test_era5_and_era5t_side_by_side(small, tmp_path):
+    """The older layout: a dim `expver`, each version missing where the other has values."""
+    fields = small[0].isel(time=slice(0, 12))
+    final, preliminary = fields.copy(deep=True), fields.copy(deep=True) + 1.0
+    final["msl"][8:] = np.nan
+    preliminary["msl"][:8] = np.nan
+    both = xr.concat([final, preliminary], pd.Index([1, 5], name="expver"))
+    both.to_netcdf(tmp_path / "both.nc")
+    got = open_fields([tmp_path / "both.nc"], ["msl"])
+    wanted = open_fields_of(fields, tmp_path)
+    np.testing.assert_array_equal(got.values[:8], wanted[:8])
+    np.testing.assert_allclose(got.values[8:], wanted[8:] + 1.0, rtol=1e-6)
+    (found,) = json.loads(got.attrs["findings"])
+    assert (found["variable"], found["problem"], found["values"]) == ("expver", "mixed", 12)
