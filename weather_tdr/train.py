@@ -208,8 +208,9 @@ def fit(
             if not torch.isfinite(value):
                 raise InputError(
                     f"the loss must be finite, got {float(value)} at step {step} of "
-                    f"`{recipe.name}` (samples {index[:8].tolist()} ...). Lower `train.learning_rate` (now "
-                    f"{settings.learning_rate}); the last good checkpoint is {checkpoint}."
+                    f"`{recipe.name}` (samples {index[:8].tolist()} ...). Lower "
+                    f"`train.learning_rate` (now {settings.learning_rate}); the last good "
+                    f"checkpoint is {checkpoint}."
                 )
             if settings.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
