@@ -92,6 +92,30 @@ def holland_deficit(
     return np.asarray(deficit), np.asarray(gradient)
 
 
+def central_pressure(
+    latitude: FloatArray,
+    longitude: FloatArray,
+    vortices: FloatArray,
+    amplitudes: npt.NDArray[np.complex128],
+) -> FloatArray:
+    """Sea-level pressure at points, such as the centres of vortices, of one step.
+
+    Args:
+        latitude: degrees north, shape (n,).
+        longitude: degrees east, shape (n,).
+        vortices: all that are there, a row each, as in `balanced_fields`.
+        amplitudes: of this step, shape (hemisphere, wavenumber, mode), Pa.
+
+    Returns:
+        Pa, shape (n,).
+    """
+    pressure = large_scale(latitude, longitude, amplitudes)
+    for centre_lat, centre_lon, depth, radius, shape in vortices:
+        distance = 1000.0 * great_circle_km(centre_lat, centre_lon, latitude, longitude)
+        pressure = pressure - holland_deficit(distance, depth, radius, shape)[0]
+    return pressure
+
+
 def gradient_wind(gradient: FloatArray, distance: FloatArray, coriolis: FloatArray) -> FloatArray:
     """Speed of the cyclonic gradient wind, m s-1: V^2/r + |f| V = (1/rho) dp/dr."""
     r = np.maximum(distance, 1.0)

@@ -5,43 +5,52 @@ from pathlib import Path
 
 import pandas as pd
 
+from data_pipelines.catalogues import read_table
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.schema import MatchTime
+from data_pipelines.tracks import DERIVED, add_changes
 
 REQUIRED = ("time", "latitude", "longitude", "storm_id")
 
 
 def read_catalogue(path: str | Path) -> pd.DataFrame:
-    """Reads a CSV catalogue: a row per position of an incident or ordinary system.
+    """Reads a catalogue: a row per position of an incident or ordinary system.
+
+    The format is recognised from the content, and any of them may be gzipped:
+
+    - CSV with at least the columns ``time`` (UTC), ``latitude`` (degrees north), ``longitude``
+      (degrees east, any range) and ``storm_id``; ``pressure_hpa`` and ``wind_kt`` if known;
+    - IBTrACS CSV, v04r00 or v04r01: see `best_tracks.read_ibtracs`;
+    - HURDAT2, the original text: see `best_tracks.read_hurdat2`;
+    - GeoJSON, a FeatureCollection of points with the properties ``time`` and ``storm_id`` (or an
+      ``id`` each).
+
+    Where there are pressures or winds, `deepening_bergeron` and `wind_change_24h` are added unless
+    they are there: see `tracks`.
 
     Args:
-        path: CSV with at least the columns ``time`` (UTC), ``latitude`` (degrees north),
-            ``longitude`` (degrees east, any range) and ``storm_id``.
+        path: the file.
 
     Returns:
-        The table, sorted by time; longitudes in [0, 360); further columns unchanged.
+        The table, sorted by time; longitudes in [0, 360); further columns unchanged. ``attrs``
+        holds ``format``, ``skipped``, ``derived`` and what the format adds, as JSON values.
 
     Raises:
         InputError: no such file, a column is missing, or a value is no date or position.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise InputError(f"`incidents.catalogue`: no such file: {path}. Check the path.")
-    try:
-        table = pd.read_csv(path, dtype={"storm_id": str}, skipinitialspace=True)
-    except (ValueError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"`incidents.catalogue`: {path} is no readable CSV: {first}") from error
-    table.columns = table.columns.str.strip()
+    table = read_table(path)
+    attrs = table.attrs
     for column in REQUIRED:
         if column not in table:
             hint = " Separate the columns with commas." if ";" in str(table.columns[0]) else ""
             raise unknown_name("`incidents.catalogue`: column", column, table.columns, hint)
     if table.empty:
         raise InputError(f"`incidents.catalogue` must hold entries, got none in {path}.")
-    times = pd.to_datetime(
-        table["time"], format="ISO8601", errors="coerce", utc=True
-    ).dt.tz_localize(None)
+    times = table["time"]
+    if not pd.api.types.is_datetime64_dtype(times):
+        times = pd.to_datetime(times.map(str), format="ISO8601", errors="coerce", utc=True)
+        times = times.dt.tz_localize(None)
     _refuse(path, table, times.isna(), "time", "be a date such as 2001-01-31 06:00")
     table["time"] = times.astype("datetime64[ns]")
     for column, low, high in (("latitude", -90, 90), ("longitude", -360, 360)):
@@ -49,16 +58,20 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
         _refuse(path, table, ~values.between(low, high), column, f"lie within {low} to {high}")
         table[column] = values
     _refuse(path, table, table["storm_id"].isna(), "storm_id", "name a system")
-    table["longitude"] = table["longitude"] % 360.0
-    return table.sort_values("time", kind="stable", ignore_index=True)
+    east = table["longitude"] % 360.0
+    table["longitude"] = east.where(east < 360.0, 0.0)  # the remainder of -1e-20 is 360
+    table = table.sort_values("time", kind="stable", ignore_index=True)
+    table.attrs = attrs
+    return add_changes(table)
 
 
 def _refuse(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: str) -> None:
     if bad.any():
         row = int(bad.to_numpy().argmax())
+        unit = "feature" if table.attrs["format"] == "geojson" else "line"
         raise InputError(
-            f"`{column}` must {must}, got `{table[column].iloc[row]}` in line {row + 2} of {path} "
-            f"({int(bad.sum())} such lines). Correct or delete them."
+            f"`{column}` must {must}, got `{table[column].iloc[row]}` in {unit} "
+            f"{table.index[row]} of {path} ({int(bad.sum())} such {unit}s). Correct or delete them."
         )
 
 
@@ -83,7 +96,9 @@ def select_incidents(
         )
     for column, limits in where.items():
         if column not in catalogue:
-            raise unknown_name("`incidents.where`: column", column, catalogue.columns)
+            needs = DERIVED.get(column)
+            fix = f" `{column}` is made where there is `{needs}`." if needs else ""
+            raise unknown_name("`incidents.where`: column", column, catalogue.columns, fix)
         values = pd.to_numeric(catalogue[column], errors="coerce")
         for limit, value in limits.items():
             if limit not in ("min", "max"):

@@ -42,7 +42,8 @@ class Incidents:
     """Which incidents to look for.
 
     Attributes:
-        catalogue: CSV with time, latitude, longitude, storm_id and further columns.
+        catalogue: CSV with time, latitude, longitude, storm_id and further columns; or IBTrACS
+            CSV, HURDAT2, or GeoJSON points; any of them may be gzipped.
         where: column -> {min, max}: the rows that are incidents; others are hard negatives.
         match_time: `exact`, or `day` for daily means.
     """

@@ -6,7 +6,8 @@ Rev. 108, 1212-1218) with a Gaussian taper; its wind follows from gradient balan
 large scale from geostrophic balance (damped towards the equator), both with the hemisphere's
 sign. Vorticity is the curl of that wind on the sphere. Explosive cyclones deepen by more than one
 Bergeron (24 hPa x sin|latitude| / sin 60 in 24 h; Sanders and Gyakum 1980); ordinary lows may
-become as deep, but slowly, so that depth alone does not tell the two apart.
+become as deep, but slowly, so that depth alone does not tell the two apart. Tropical cyclones, if
+there are any, are those of `synthetic_tropical`.
 
 Each time step depends on the seed and its own time only, given the tables of storms and wave
 amplitudes, so that an archive of any length can be made lazily.
@@ -14,6 +15,7 @@ amplitudes, so that an archive of any length can be made lazily.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +25,22 @@ import xarray as xr
 from data_pipelines.atmosphere import (
     RADIUS,
     balanced_fields,
-    holland_deficit,
-    large_scale,
+    central_pressure,
     wave_amplitudes,
 )
 from data_pipelines.errors import InputError
-from data_pipelines.schema import FloatArray, great_circle_km
+from data_pipelines.schema import FloatArray
+from data_pipelines.synthetic_tropical import (
+    ibtracs_entries,
+    make_cyclones,
+    tropical_vortices,
+    write_ibtracs,
+)
+from data_pipelines.tracks import bergeron
 
 STEP = pd.Timedelta(hours=6)
 VORTEX = ["latitude", "longitude", "depth", "radius", "shape"]
+LOW = ("birth", *VORTEX[:3], "radius", "shape", "east", "pole", "grow", "decay")
 
 ATTRIBUTES = {
     "msl": ("air_pressure_at_mean_sea_level", "Mean sea level pressure", "Pa"),
@@ -53,6 +62,8 @@ class Synthetic:
         longitudes: western and eastern limit, degrees east; [0, 360] is the globe.
         explosive_per_day: rate of explosive cyclones on the globe.
         ordinary_per_day: rate of ordinary lows on the globe.
+        tropical_per_day: rate of tropical cyclones on the globe, in the hemisphere that has its
+            warm season; above 0 the catalogue is theirs, an IBTrACS file, and lists no lows.
         seed: decides everything.
     """
 
@@ -63,6 +74,7 @@ class Synthetic:
     longitudes: list[float] = field(default_factory=lambda: [0.0, 360.0])
     explosive_per_day: float = 0.8
     ordinary_per_day: float = 7.0
+    tropical_per_day: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -84,6 +96,10 @@ class Synthetic:
         for name in ("explosive_per_day", "ordinary_per_day"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`synthetic.{name}` must be positive, got {getattr(self, name)}.")
+        if not self.tropical_per_day >= 0:
+            raise InputError(
+                f"`synthetic.tropical_per_day` must not be negative, got {self.tropical_per_day}."
+            )
         try:
             pd.Timestamp(self.start)
         except ValueError as error:
@@ -126,7 +142,10 @@ def write_synthetic(settings: Synthetic, folder: str | Path) -> tuple[Path, Path
     partial = folder / "fields.nc.partial"
     fields.to_netcdf(partial, encoding=encoding, engine="netcdf4")
     partial.replace(fields_path)
-    catalogue.to_csv(catalogue_path, index=False, float_format="%.4f")
+    if settings.tropical_per_day > 0:
+        write_ibtracs(catalogue, catalogue_path)
+    else:
+        catalogue.to_csv(catalogue_path, index=False, float_format="%.4f")
     return fields_path, catalogue_path
 
 
@@ -136,7 +155,8 @@ def make_synthetic(settings: Synthetic) -> tuple[xr.Dataset, pd.DataFrame]:
     Returns:
         Dataset of `msl` (Pa), `u10`, `v10` (m s-1), `vo850` (s-1), float32, dims
         ``(time, latitude, longitude)``; and the catalogue with the columns ``time, latitude,
-        longitude, storm_id, pressure_hpa, deepening_bergeron``, every cyclone every 6 hours.
+        longitude, storm_id, pressure_hpa, deepening_bergeron``, every cyclone every 6 hours; or
+        that of the tropical cyclones with the columns of IBTrACS.
     """
     if settings.days == 0:
         raise InputError("`synthetic.days` must be at least 1 to make fields, got 0.")
@@ -144,9 +164,19 @@ def make_synthetic(settings: Synthetic) -> tuple[xr.Dataset, pd.DataFrame]:
     latitude, longitude = settings.grid()
     storms = _storms(settings)
     amplitudes = wave_amplitudes(len(times), settings.seed)
+    vortices = [_vortices(i, storms)[VORTEX].to_numpy() for i in range(len(times))]
+    if settings.tropical_per_day > 0:
+        cyclones = make_cyclones(times, settings.tropical_per_day, settings.seed)
+        tropical = [tropical_vortices(i, cyclones) for i in range(len(times))]
+        vortices = [
+            np.vstack([v, t[VORTEX].to_numpy()]) for v, t in zip(vortices, tropical, strict=True)
+        ]
+        catalogue = _inside(settings, ibtracs_entries(times, tropical, vortices, amplitudes))
+    else:
+        catalogue = _catalogue(settings, storms, amplitudes)
     steps = [
-        balanced_fields(latitude, longitude, _vortices(i, storms)[VORTEX].to_numpy(), waves)
-        for i, waves in enumerate(amplitudes)
+        balanced_fields(latitude, longitude, v, waves)
+        for v, waves in zip(vortices, amplitudes, strict=True)
     ]
     dims = ("time", "latitude", "longitude")
     variables = {}
@@ -157,28 +187,21 @@ def make_synthetic(settings: Synthetic) -> tuple[xr.Dataset, pd.DataFrame]:
             values,
             {"standard_name": standard, "long_name": long, "units": units},
         )
+    coords: dict[str, Any] = {
+        "time": ("time", times, {"standard_name": "time", "long_name": "time"})
+    }
+    for axis, points, way in zip(dims[1:], (latitude, longitude), ("north", "east"), strict=True):
+        coords[axis] = (axis, points, {"standard_name": axis, "units": f"degrees_{way}"})
     dataset = xr.Dataset(
         variables,
-        coords={
-            "time": ("time", times, {"standard_name": "time", "long_name": "time"}),
-            "latitude": (
-                "latitude",
-                latitude,
-                {"standard_name": "latitude", "units": "degrees_north"},
-            ),
-            "longitude": (
-                "longitude",
-                longitude,
-                {"standard_name": "longitude", "units": "degrees_east"},
-            ),
-        },
+        coords=coords,
         attrs={
             "Conventions": "CF-1.10",
             "title": "Synthetic reanalysis with cyclones (not an observation of the atmosphere)",
             "source": f"weather-tdr synthetic, {settings}",
         },
     )
-    return dataset, _catalogue(settings, storms, amplitudes)
+    return dataset, catalogue
 
 
 def _storms(settings: Synthetic) -> pd.DataFrame:
@@ -212,7 +235,9 @@ def _storms(settings: Synthetic) -> pd.DataFrame:
                     "shape": rng.uniform(1.1, 1.6),
                 }
             )
-    storms = pd.DataFrame(rows).sort_values("birth", ignore_index=True)
+    storms = pd.DataFrame(rows, columns=list(LOW), dtype=float).sort_values(
+        "birth", ignore_index=True
+    )
     storms["storm_id"] = [f"SYN-{i + 1}" for i in range(len(storms))]
     return storms
 
@@ -247,10 +272,7 @@ def _catalogue(
         alive = _vortices(step, storms)
         alive = alive[alive["depth"] > 300.0]
         lat, lon = alive["latitude"].to_numpy(), alive["longitude"].to_numpy()
-        pressure = large_scale(lat, lon, amplitudes[step])
-        for centre_lat, centre_lon, depth, radius, shape in alive[VORTEX].to_numpy():
-            distance = 1000.0 * great_circle_km(centre_lat, centre_lon, lat, lon)
-            pressure -= holland_deficit(distance, depth, radius, shape)[0]
+        pressure = central_pressure(lat, lon, alive[VORTEX].to_numpy(), amplitudes[step])
         frames.append(
             alive[["latitude", "longitude", "storm_id"]].assign(
                 step=step, time=time, pressure_hpa=pressure / 100.0
@@ -259,13 +281,18 @@ def _catalogue(
     table = pd.concat(frames, ignore_index=True)
     before = table[["step", "storm_id", "pressure_hpa"]].assign(step=table["step"] + 4)
     table = table.merge(before, on=["step", "storm_id"], how="left", suffixes=("", "_before"))
-    bergeron = 24.0 * np.sin(np.deg2rad(table["latitude"].abs())) / np.sin(np.deg2rad(60.0))
-    table["deepening_bergeron"] = (table["pressure_hpa_before"] - table["pressure_hpa"]) / bergeron
+    fall = table["pressure_hpa_before"] - table["pressure_hpa"]
+    table["deepening_bergeron"] = fall / bergeron(table["latitude"].to_numpy())
+    columns = [
+        "time", "latitude", "longitude", "storm_id", "pressure_hpa", "deepening_bergeron",
+    ]  # fmt: skip
+    return _inside(settings, table)[columns]
+
+
+def _inside(settings: Synthetic, table: pd.DataFrame) -> pd.DataFrame:
+    """The entries inside the domain."""
     south, north = settings.latitudes
     west, east = settings.longitudes
     here = table["latitude"].between(south, north)
     here &= ((table["longitude"] - west) % 360.0) <= east - west
-    columns = [
-        "time", "latitude", "longitude", "storm_id", "pressure_hpa", "deepening_bergeron",
-    ]  # fmt: skip
-    return table.loc[here, columns].reset_index(drop=True)
+    return table[here].reset_index(drop=True)

@@ -68,17 +68,19 @@ def overview_markdown(results: pd.DataFrame) -> str:
     settings = list(dict.fromkeys(results["imbalance"]))
     columns = " | ".join(f"{v:g}" for v in settings)
     seeds = results.groupby(["method", "imbalance"]).size().min()
+    tuned = _tuned(results)
     lines = [
         f"{score.replace('_', ' ').capitalize()}, mean ± standard deviation over {seeds} seeds, "
         "by imbalance:",
         "",
-        f"| method | data | {columns} |",
-        "|---" * (len(settings) + 2) + "|",
+        f"| method | data |{' learning rate |' if tuned else ''} {columns} |",
+        "|---" * (len(settings) + 2 + tuned) + "|",
     ]
     for method in by_score(results, score):
         part = results[results["method"] == method]
         cells = [_spread(part.loc[part["imbalance"] == v, score]) for v in settings]
-        lines.append(f"| `{method}` | {part['data'].iloc[0]} | {' | '.join(cells)} |")
+        rate = f" {part['learning_rate'].iloc[0]:g} |" if tuned else ""
+        lines.append(f"| `{method}` | {part['data'].iloc[0]} |{rate} {' | '.join(cells)} |")
     return "\n".join([*lines, "", _made(results)]) + "\n"
 
 
@@ -96,7 +98,7 @@ def markdown(results: pd.DataFrame) -> str:
         if not results["dataset"].str.contains(" against ").all():
             columns.insert(0, "accuracy")
     names = " | ".join(c.replace("_", " ") for c in columns)
-    tuned = "learning_rate" in results and results["learning_rate"].nunique() > 1
+    tuned = _tuned(results)
     rate = " learning rate |" if tuned else ""
     lines = [
         f"| method | data | seeds |{rate} {names} | seconds |",
@@ -111,6 +113,11 @@ def markdown(results: pd.DataFrame) -> str:
             f"{part['seconds'].mean():.0f} |"
         )
     return "\n".join([*lines, "", _made(results)]) + "\n"
+
+
+def _tuned(results: pd.DataFrame) -> bool:
+    """Whether methods have learning rates of their own."""
+    return "learning_rate" in results and results["learning_rate"].nunique() > 1
 
 
 def _spread(values: pd.Series) -> str:
