@@ -217,7 +217,7 @@ class StoreWriter:
         template.to_zarr(
             self.folder, mode="a", consolidated=False, compute=False, encoding=encoding
         )
-        block = {name: _empty(name, BLOCK, values.dtype) for name, values in first.items()}
+        block = {name: _empty(BLOCK, values.dtype) for name, values in first.items()}
         begun = 0
         for number, offset in enumerate(self.layout.offsets):
             part = first if number == 0 else columns(number)
@@ -226,7 +226,7 @@ class StoreWriter:
                 at = int(offset) + done - begun
                 if at >= BLOCK:
                     self._write_block(block, begun, BLOCK)
-                    block = {n: _empty(n, BLOCK, v.dtype) for n, v in first.items()}
+                    block = {n: _empty(BLOCK, v.dtype) for n, v in first.items()}
                     begun += BLOCK
                     continue
                 count = min(size - done, BLOCK - at)
@@ -241,7 +241,7 @@ class StoreWriter:
         part.to_zarr(self.folder, region=region, consolidated=False)
 
 
-def _empty(name: str, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _empty(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Values of samples that only fill up a chunk."""
     if dtype.kind == "M":
         return np.full(count, np.datetime64("NaT"), dtype=dtype)

@@ -73,7 +73,8 @@ def _whole(batch):
 def test_the_benchmark_measures_every_way(tmp_path):
     settings = PipelineBenchmark(output=str(tmp_path), days=10, size=32, rounds=1, archives=[0.5])
     table = run_pipelines(settings)
-    assert {"building", "reading", "peak memory"} == set(table["measure"])
+    lazy = "building from lazy fields, one thread"
+    assert {"building", "reading", "peak memory", lazy} == set(table["measure"])
     assert (table["value"] > 0).all()
     assert (table.groupby("measure")["ratio"].first() == 1.0).all()
     assert [p.name for p in (tmp_path / "pipelines").iterdir()] == ["pipelines.csv"]
