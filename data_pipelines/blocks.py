@@ -40,8 +40,8 @@ class Job:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a patch: variables, size, size."""
-        return self.fields.sizes["variable"], self.listing.grid.size, self.listing.grid.size
+        """Of a patch: variables, points from north to south, points from west to east."""
+        return self.fields.sizes["variable"], *self.listing.grid.shape
 
 
 def plan_job(fields: xr.DataArray, listing: Listing, folder: Path) -> Job:
@@ -52,7 +52,7 @@ def plan_job(fields: xr.DataArray, listing: Listing, folder: Path) -> Job:
         listing: which patches to keep.
         folder: of the unfinished store.
     """
-    chunk = chunk_samples(fields.sizes["variable"] * listing.grid.size**2 * 4)
+    chunk = chunk_samples(fields.sizes["variable"] * int(np.prod(listing.grid.shape)) * 4)
     bounds: list[tuple[int, int]] = []
     sizes: list[int] = []
     begun = last = samples = 0

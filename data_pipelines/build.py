@@ -2,7 +2,6 @@
 
 import json
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from data_pipelines.blocks import Job, build_part, plan_job
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.errors import InputError
 from data_pipelines.fields import lag_hours, open_fields
-from data_pipelines.incidents import read_catalogue, select_incidents
-from data_pipelines.labels import label_from_catalogue
+from data_pipelines.groups import Grouping, Groups
+from data_pipelines.labelling import Labeller, make_labeller
+from data_pipelines.labels import PatchLabels
 from data_pipelines.patches import Listing, sample_coordinates
 from data_pipelines.quality import Finding, Quality, joined, write_report
 from data_pipelines.schema import GROUPS, SPLITS, Columns, IntArray, PatchGrid, duration_hours
-from data_pipelines.settings import Fields, Incidents, Patches, Splits
+from data_pipelines.settings import Fields, Incidents, Patches, Splits, store_settings
 from data_pipelines.splits import separate_storms, split_times
 from data_pipelines.statistics import from_sums
 from data_pipelines.store import fingerprint, same_build, store_identity
@@ -27,7 +27,13 @@ from data_pipelines.store_writer import StoreWriter, unfinished
 from data_pipelines.target_set import assign_splits, refuse_early
 
 log = logging.getLogger(__name__)
-REASONS = ("background", "catalogue_entry", "selected_entry")  # by group
+# By rule, of background, hard negatives and incidents.
+REASONS = {
+    "catalogue": ("background", "catalogue_entry", "selected_entry"),
+    "exceedance": ("background", "smaller_exceedance", "exceedance"),
+    "mask": ("background", "smaller_mask", "mask"),
+    "series": ("background", "near_miss_of_series", "selected_by_series"),
+}
 
 
 def build_store(
@@ -37,6 +43,7 @@ def build_store(
     patches: Patches,
     splits: Splits,
     *,
+    groups: Groups | None = None,
     seed: int = 0,
     quality: Quality | None = None,
     cluster: Cluster | None = None,
@@ -53,6 +60,7 @@ def build_store(
         incidents: which incidents.
         patches: how to cut.
         splits: how to split.
+        groups: what groups are by, besides the class; hard negatives by default.
         seed: of the background that is kept and of the target set.
         quality: whether findings are errors.
         cluster: where to work; threads by default.
@@ -71,19 +79,21 @@ def build_store(
         hemisphere_sign=fields.hemisphere_sign,
         period=fields.period,
     )
-    catalogue = read_catalogue(incidents.catalogue)
+    labeller = make_labeller(incidents, fields, Path(path).parent, progress=progress)
+    groups = groups or Groups()
     attributes = {
-        "settings": store_settings(fields, incidents, patches, splits, seed),
-        "fingerprints": fingerprint([*fields.paths, incidents.catalogue]),
+        "settings": store_settings(fields, incidents, patches, splits, groups, seed),
+        "fingerprints": fingerprint([*fields.paths, *incidents.inputs()]),
     }
     return build_from(
         path,
         array,
-        catalogue,
-        incidents,
+        labeller,
         patches,
         splits,
         attributes=attributes,
+        grouping=Grouping(groups),
+        reasons=REASONS[incidents.rule],
         seed=seed,
         quality=quality,
         cluster=cluster,
@@ -94,27 +104,29 @@ def build_store(
 def build_from(
     path: str | Path,
     array: xr.DataArray,
-    catalogue: pd.DataFrame,
-    incidents: Incidents,
+    labeller: Labeller,
     patches: Patches,
     splits: Splits,
     *,
     attributes: dict[str, Any],
+    grouping: Grouping | None = None,
+    reasons: tuple[str, ...] = REASONS["catalogue"],
     seed: int = 0,
     quality: Quality | None = None,
     cluster: Cluster | None = None,
     progress: bool = False,
 ) -> Path:
-    """The same from fields and a catalogue that are open already; see `build_store`.
+    """The same from fields and labels that are open already; see `build_store`.
 
     Args:
         path: where the store goes.
         array: canonical fields, as `open_fields` gives them.
-        catalogue: as `read_catalogue` gives it.
-        incidents: which of its rows are incidents.
+        labeller: labels the patches, as `make_labeller` gives it.
         patches: how to cut.
         splits: how to split.
         attributes: ``settings`` and ``fingerprints``: all that decides the store.
+        grouping: numbers the groups; by default those of background, hard negative, incident.
+        reasons: why a sample is background, hard negative or incident.
         seed: of the background that is kept and of the target set.
         quality: whether findings are errors.
         cluster: where to work; threads by default.
@@ -126,20 +138,24 @@ def build_from(
         array["longitude"].to_numpy().astype(float),
         patches.size,
         patches.stride,
+        patches.whole_field,
     )
     if same_build(path, attributes):
         log.info("patch store %s is up to date", path)
         return path
     times = pd.DatetimeIndex(array.indexes["time"])
     split = time_split(times, splits, [str(lag) for lag in array["lag"].values])
-    selected = select_incidents(catalogue, incidents.where)
-    labels = label_from_catalogue(catalogue, selected, times, grid, incidents.match_time)
+    labels = labeller(times, grid, split)
+    if labels.unlabelled.any():
+        log.warning("%d of %d times have no label", labels.unlabelled.sum(), len(times))
+        split = np.where(labels.unlabelled, 0, split)
     listing = Listing(
         labels.table,
         separate_storms(labels.table, split),
         times,
         split,
         grid,
+        grouping or Grouping(Groups()),
         patches.background_share,
         seed,
     )
@@ -150,14 +166,15 @@ def build_from(
     if 0 < len(todo) < len(job.bounds):
         log.info("%d of %d parts are there already", len(job.bounds) - len(todo), len(job.bounds))
     compute(build_part, job, todo, cluster or Cluster(), title="building", progress=progress)
-    return _finish(writer, job, attributes, labels.unused, splits, quality or Quality())
+    return _finish(writer, job, attributes, labels, reasons, splits, quality or Quality())
 
 
 def _finish(
     writer: StoreWriter,
     job: Job,
     attributes: dict[str, Any],
-    unused: dict[str, int],
+    labels: PatchLabels,
+    reasons: tuple[str, ...],
     splits: Splits,
     quality: Quality,
 ) -> Path:
@@ -165,12 +182,13 @@ def _finish(
     listing, grid = job.listing, job.listing.grid
     parts = writer.facts()
     of_times = [Finding(**found) for found in json.loads(job.fields.attrs.get("findings", "[]"))]
-    findings = of_times + joined(
+    of_blocks = joined(
         Finding(**found)
         for part in parts
         for block in part["blocks"]
         for found in block["findings"]
     )
+    findings = [*of_times, *labels.findings, *of_blocks]
     for found in findings:
         log.warning("%s", found.line())
     codes, left_out = assign_splits(writer, listing, splits.target_per_group)
@@ -178,9 +196,9 @@ def _finish(
         log.warning("%d samples dropped for such values", left_out["missing_values"])
     report = writer.path.with_name("quality.json")
     write_report(report, findings, {"samples_dropped": left_out["missing_values"]}, quality)
-    group = writer.gather("group", GROUPS.index("background"))
+    group, names = writer.gather("group", 0), listing.grouping.names
     counts = {
-        name: {g: int(((codes == code) & (group == k)).sum()) for k, g in enumerate(GROUPS)}
+        name: {g: int(((codes == code) & (group == k)).sum()) for k, g in enumerate(names)}
         for code, name in enumerate(SPLITS)
         if code and (codes == code).any()
     }
@@ -190,8 +208,11 @@ def _finish(
     facts = {
         "title": "Patches labelled incident or normal",
         "grid": {
-            "size": grid.size,
+            "size": list(grid.shape) if grid.whole else grid.size,
+            "whole_field": grid.whole,
             "stride": grid.stride,
+            "north": float(grid.latitude[0]),
+            "west": float(grid.longitude[0]),
             "dlat": grid.dlat,
             "dlon": grid.dlon,
             "is_global": grid.is_global,
@@ -199,7 +220,7 @@ def _finish(
             "columns": grid.columns,
         },
         "counts": counts,
-        "dropped": {k: int(v) for k, v in dropped.items()} | unused | left_out,
+        "dropped": {k: int(v) for k, v in dropped.items()} | labels.unused | left_out,
     }
     storms, storm_of = np.unique(
         ["", *listing.labels["incident_id"].astype(str)], return_inverse=True
@@ -209,11 +230,11 @@ def _finish(
         record, _ = writer.record(number)
         first = int(writer.layout.offsets[number])
         return sample_coordinates(record["step"], record["cell"], listing.times, grid) | {
-            "label": (record["group"] == GROUPS.index("incident")).astype(np.int8),
+            "label": (record["kind"] == GROUPS.index("incident")).astype(np.int8),
             "group": record["group"],
-            "split": codes[first : first + len(record["group"])],
+            "split": codes[first : first + len(record["kind"])],
             "incident_id": storm_of[record["source"] + 1].astype(np.int32),
-            "reason": record["group"].astype(np.int32),
+            "reason": record["kind"].astype(np.int32),
             "usable": record["usable"],
         }
 
@@ -222,23 +243,9 @@ def _finish(
         xr.Dataset(coords=job.fields["variable"].coords),
         from_sums(block["sums"] for part in parts for block in part["blocks"]),
         attributes | facts,
-        texts={"incident_id": [str(s) for s in storms], "reason": REASONS},
+        names={"group": names},
+        texts={"incident_id": [str(s) for s in storms], "reason": reasons},
     )
-
-
-def store_settings(
-    fields: Fields, incidents: Incidents, patches: Patches, splits: Splits, seed: int
-) -> dict[str, Any]:
-    """All that decides a store besides the content of its inputs; JSON values."""
-    settings = {
-        "fields": {k: v for k, v in asdict(fields).items() if k != "paths"},
-        "incidents": {k: v for k, v in asdict(incidents).items() if k != "catalogue"},
-        "patches": asdict(patches),
-        "splits": asdict(splits),
-        "seed": seed,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    return plain
 
 
 def time_split(times: pd.DatetimeIndex, splits: Splits, lags: list[str]) -> IntArray:

@@ -75,15 +75,16 @@ def _refuse(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: 
         )
 
 
-def select_incidents(
-    catalogue: pd.DataFrame, where: Mapping[str, Mapping[str, float]]
+def select_rows(
+    catalogue: pd.DataFrame, where: Mapping[str, Mapping[str, float]], name: str = "incidents.where"
 ) -> pd.Series:
-    """True for the rows of the catalogue that are incidents.
+    """True for the rows of a catalogue or series within limits.
 
     Args:
         catalogue: the table.
         where: column -> limits, such as ``{"deepening_bergeron": {"min": 1.0}}``; limits are
             inclusive and all must hold; empty cells never pass. No column selects every row.
+        name: of the setting, for errors.
 
     Raises:
         InputError: an unknown column or limit, or nothing is left.
@@ -91,22 +92,22 @@ def select_incidents(
     chosen = pd.Series(True, index=catalogue.index)
     if not isinstance(where, Mapping) or not all(isinstance(v, Mapping) for v in where.values()):
         raise InputError(
-            "`incidents.where` must be columns with limits such as "
+            f"`{name}` must be columns with limits such as "
             f"{{deepening_bergeron: {{min: 1.0}}}}, got {where!r}."
         )
     for column, limits in where.items():
         if column not in catalogue:
             needs = DERIVED.get(column)
             fix = f" `{column}` is made where there is `{needs}`." if needs else ""
-            raise unknown_name("`incidents.where`: column", column, catalogue.columns, fix)
+            raise unknown_name(f"`{name}`: column", column, catalogue.columns, fix)
         values = pd.to_numeric(catalogue[column], errors="coerce")
         for limit, value in limits.items():
             if limit not in ("min", "max"):
-                raise unknown_name(f"`incidents.where.{column}`: limit", limit, ("min", "max"))
+                raise unknown_name(f"`{name}.{column}`: limit", limit, ("min", "max"))
             chosen &= values >= value if limit == "min" else values <= value
     if not chosen.any():
         raise InputError(
-            f"`incidents.where` must leave at least one of {len(catalogue)} rows, got none for "
+            f"`{name}` must leave at least one of {len(catalogue)} rows, got none for "
             f"{dict(where)}. Relax the limits."
         )
     return chosen

@@ -1,94 +1,163 @@
-"""Labels patches from a catalogue: incident, hard negative, background."""
+"""What every rule of labelling gives, and the rule that takes it from a catalogue."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy.spatial import KDTree
 
 from data_pipelines.errors import InputError
-from data_pipelines.schema import GROUPS, MatchTime, PatchGrid
+from data_pipelines.quality import Finding
+from data_pipelines.schema import (
+    EARTH_RADIUS_KM,
+    GROUPS,
+    FloatArray,
+    IntArray,
+    MatchTime,
+    PatchGrid,
+)
+
+UNKNOWN = -1  # a patch that cannot be labelled
 
 
 @dataclass(frozen=True)
-class CatalogueLabels:
-    """The patches whose central cell holds a catalogue entry; all others are background.
+class PatchLabels:
+    """Patches that are not background.
 
     Attributes:
         table: one row a patch, columns ``step`` (index into the times), ``row``, ``column``,
-            ``group`` (index into ``GROUPS``), ``incident_id`` (the storm, of the incident if
-            there is one), ``storms`` (frozenset of every storm in the cell).
-        unused: entries that label nothing, and why.
+            ``kind`` (index into ``GROUPS``, or UNKNOWN), ``incident_id`` (the storm, of the
+            incident if there is one), ``storms`` (frozenset of all that must stay in one split).
+        unused: what labels nothing, and why.
+        unlabelled: True for the times of which nothing is known; empty for none.
+        findings: values that the labels come from and that cannot be used.
     """
 
     table: pd.DataFrame
     unused: dict[str, int]
+    unlabelled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    findings: list[Finding] = field(default_factory=list)
 
 
-def label_from_catalogue(
-    catalogue: pd.DataFrame,
-    selected: pd.Series,
-    times: pd.DatetimeIndex,
-    grid: PatchGrid,
-    match_time: MatchTime = "exact",
-) -> CatalogueLabels:
-    """Labels the patches of a grid at the given times.
+def storm_sets(names: Iterable[str]) -> npt.NDArray[np.object_]:
+    """A set of one name for each, or none for an empty name."""
+    sets = [frozenset([str(name)]) if name else frozenset() for name in names]
+    found = np.empty(len(sets), dtype=object)
+    found[:] = sets
+    return found
 
-    A patch is an *incident* when a selected entry of its time lies in its central cell, a *hard
-    negative* when only other entries do.
+
+def steps_of(
+    entries: pd.DatetimeIndex, times: pd.DatetimeIndex, match_time: MatchTime, what: str
+) -> IntArray:
+    """The time step that each entry belongs to, or -1.
 
     Args:
-        catalogue: table with ``time, latitude, longitude, storm_id``.
-        selected: True for incidents.
+        entries: times of the entries.
         times: times of the fields.
-        grid: where patches lie.
         match_time: ``exact``: the entry's time is the field's; ``day``: the same day (UTC), for
             daily means.
+        what: names the entries in errors.
 
     Raises:
-        InputError: no entry shares its time with the fields.
+        InputError: no entry shares its time with the fields, or a day has several fields.
     """
-    entry_times = pd.DatetimeIndex(catalogue["time"])
     keys = times.floor("D") if match_time == "day" else times
     if not keys.is_unique:
         raise InputError(
             "`incidents.match_time: day` needs at most one field a day, got several. Use `exact`."
         )
-    steps = keys.get_indexer(entry_times.floor("D") if match_time == "day" else entry_times)
+    steps = keys.get_indexer(entries.floor("D") if match_time == "day" else entries)
     if not (steps >= 0).any():
         raise InputError(
-            f"`incidents.catalogue` must overlap the fields in time, got entries from "
-            f"{entry_times.min()} to {entry_times.max()} and fields from {times[0]} to "
+            f"`{what}` must overlap the fields in time, got entries from "
+            f"{entries.min()} to {entries.max()} and fields from {times[0]} to "
             f"{times[-1]}. Give the catalogue of that period"
             + ("." if match_time == "day" else ", or `incidents.match_time: day` for daily fields.")
         )
-    row, column = grid.cells(
-        catalogue["latitude"].to_numpy(dtype=float), catalogue["longitude"].to_numpy(dtype=float)
-    )
-    inside = (steps >= 0) & (row >= 0)
+    return np.asarray(steps, dtype=np.int64)
+
+
+def label_from_catalogue(
+    catalogue: pd.DataFrame,
+    kind: npt.NDArray[np.integer],
+    times: pd.DatetimeIndex,
+    grid: PatchGrid,
+    match_time: MatchTime = "exact",
+    distance_km: float = 0.0,
+) -> PatchLabels:
+    """Labels the patches of a grid at the given times.
+
+    An entry belongs to the patch whose central cell holds it, or to all whose centre is near.
+    A patch is an *incident* when an incident of its time belongs to it, else a *hard negative*
+    when a hard negative does.
+
+    Args:
+        catalogue: table with ``time, latitude, longitude, storm_id``.
+        kind: of each entry, index into ``GROUPS``; background labels nothing.
+        times: times of the fields.
+        grid: where patches lie.
+        match_time: see `steps_of`.
+        distance_km: how near is near; 0 for the central cell.
+
+    Raises:
+        InputError: no entry shares its time with the fields.
+    """
+    steps = steps_of(pd.DatetimeIndex(catalogue["time"]), times, match_time, "incidents.catalogue")
+    latitude, longitude = (catalogue[k].to_numpy(dtype=float) for k in ("latitude", "longitude"))
+    if distance_km > 0:
+        entry, row, column = _near(grid, latitude, longitude, distance_km)
+    else:
+        row, column = grid.cells(latitude, longitude)
+        entry = np.flatnonzero(row >= 0)
+        row, column = row[entry], column[entry]
+    reached = np.zeros(len(catalogue), dtype=bool)
+    reached[entry] = True
     entries = pd.DataFrame(
         {
-            "step": steps,
+            "step": steps[entry],
             "row": row,
             "column": column,
-            "group": np.where(selected, GROUPS.index("incident"), GROUPS.index("hard_negative")),
-            "incident_id": catalogue["storm_id"].to_numpy(),
+            "kind": np.asarray(kind)[entry],
+            "incident_id": catalogue["storm_id"].to_numpy()[entry],
         }
-    )[inside]
+    )
+    entries = entries[(entries["step"] >= 0) & (entries["kind"] > 0)]
     # The incident comes first in its cell and names it.
-    cells = entries.sort_values("group", ascending=False, kind="stable").groupby(
+    cells = entries.sort_values("kind", ascending=False, kind="stable").groupby(
         ["step", "row", "column"], sort=True
     )
     table = cells.agg(
-        group=("group", "first"),
+        kind=("kind", "first"),
         incident_id=("incident_id", "first"),
         storms=("incident_id", frozenset),
     ).reset_index()
     in_time = steps >= 0
-    chosen = selected.to_numpy()
+    chosen = np.asarray(kind) == GROUPS.index("incident")
     unused = {
         "incidents_outside_times": int((chosen & ~in_time).sum()),
-        "incidents_outside_cells": int((chosen & in_time & (row < 0)).sum()),
+        "incidents_outside_cells": int((chosen & in_time & ~reached).sum()),
         "others_outside_times": int((~chosen & ~in_time).sum()),
-        "others_outside_cells": int((~chosen & in_time & (row < 0)).sum()),
+        "others_outside_cells": int((~chosen & in_time & ~reached).sum()),
     }
-    return CatalogueLabels(table, unused)
+    return PatchLabels(table, unused)
+
+
+def _near(
+    grid: PatchGrid, latitude: FloatArray, longitude: FloatArray, distance_km: float
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Entry, row and column of each pair of an entry and a patch whose centre is near."""
+    rows, columns = np.indices((grid.rows, grid.columns)).reshape(2, -1)
+    centres = _on_sphere(grid.centre_latitude()[rows], grid.centre_longitude()[columns])
+    chord = 2.0 * np.sin(min(distance_km / (2.0 * EARTH_RADIUS_KM), np.pi / 2))
+    found = KDTree(centres).query_ball_point(_on_sphere(latitude, longitude), chord)
+    entry = np.repeat(np.arange(len(latitude)), [len(f) for f in found])
+    cell = np.concatenate([np.zeros(0), *found]).astype(np.int64)
+    return entry, rows[cell], columns[cell]
+
+
+def _on_sphere(latitude: FloatArray, longitude: FloatArray) -> FloatArray:
+    lat, lon = np.deg2rad(latitude), np.deg2rad(longitude)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)

@@ -9,7 +9,11 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 
 from data_pipelines.errors import InputError
+from data_pipelines.groups import Grouping
+from data_pipelines.labels import UNKNOWN
 from data_pipelines.schema import GROUPS, SPLITS, Columns, FloatArray, IntArray, PatchGrid
+
+DROPPED = ("background_not_sampled", "storm_in_another_split", "label_unknown")
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,12 @@ class Listing:
     0 (their storm belongs to another split) are left out.
 
     Attributes:
-        labels: table of labelled patches: ``step, row, column, group, incident_id, storms``.
+        labels: table of labelled patches: ``step, row, column, kind, incident_id, storms``.
         label_split: split of each of its rows.
         times: times of the fields.
         split: split of each time.
         grid: where patches lie.
+        grouping: numbers the groups.
         background_share: in (0, 1].
         seed: with the time, decides the background that is kept.
     """
@@ -35,6 +40,7 @@ class Listing:
     times: pd.DatetimeIndex
     split: IntArray
     grid: PatchGrid
+    grouping: Grouping
     background_share: float
     seed: int
 
@@ -57,9 +63,28 @@ class Listing:
         return dict(zip(map(int, steps), np.split(order, begins[1:]), strict=False))
 
     @cached_property
+    def _kind(self) -> IntArray:
+        return self.labels["kind"].to_numpy(dtype=np.int64)
+
+    @cached_property
     def _cell(self) -> IntArray:
         row, column = (self.labels[k].to_numpy() for k in ("row", "column"))
         return np.asarray(row * self.grid.columns + column, dtype=np.int64)
+
+    @property
+    def label_group(self) -> IntArray:
+        """Group of each row of `labels`."""
+        kind = self.labels["kind"].to_numpy()
+        return self._group(kind, self.labels["step"].to_numpy(), self._cell)
+
+    def _group(self, kind: IntArray, step: IntArray, cell: IntArray) -> IntArray:
+        row, column = np.divmod(cell, self.grid.columns)
+        return self.grouping.code(
+            kind,
+            self.times[step],
+            self.grid.centre_latitude()[row],
+            self.grid.centre_longitude()[column],
+        )
 
     def keep(self, step: int) -> tuple[npt.NDArray[np.bool_], IntArray, dict[str, int]]:
         """What is kept of one time step.
@@ -77,12 +102,15 @@ class Listing:
             key = int(self.times[step].timestamp())
             kept = np.random.default_rng([self.seed, key]).random(cells) < self.background_share
             kept[self._cell[here]] = True
-        foreign = here[self.label_split[here] == 0]
+        unknown = self._kind[here] == UNKNOWN
+        foreign = here[(self.label_split[here] == 0) & ~unknown]
         dropped = {
             "background_not_sampled": int(cells - kept.sum()),
             "storm_in_another_split": len(foreign),
+            "label_unknown": int(unknown.sum()),
         }
         kept[self._cell[foreign]] = False
+        kept[self._cell[here[unknown]]] = False
         return kept, source, dropped
 
     def count(self, step: int) -> int:
@@ -94,11 +122,11 @@ class Listing:
 
         Returns:
             ``step``, ``cell`` (row * columns + column), ``source`` (row of `labels`, -1 for
-            background), ``group`` and ``split`` of each patch, ordered by step and cell; and
-            counts of what was left out, by reason.
+            background), ``kind``, ``group`` and ``split`` of each patch, ordered by step and
+            cell; and counts of what was left out, by reason.
         """
         found: dict[str, list[IntArray]] = {k: [] for k in ("step", "cell", "source")}
-        dropped = {"background_not_sampled": 0, "storm_in_another_split": 0}
+        dropped = dict.fromkeys(DROPPED, 0)
         for step in first + np.flatnonzero(self.split[first:last] > 0):
             kept, source, left = self.keep(int(step))
             cells = np.flatnonzero(kept)
@@ -110,16 +138,23 @@ class Listing:
         columns: Columns = {
             k: np.concatenate([none, *v]).astype(np.int32) for k, v in found.items()
         }
-        group = np.full(len(columns["step"]), GROUPS.index("background"), dtype=np.int8)
+        kind = np.full(len(columns["step"]), GROUPS.index("background"), dtype=np.int8)
         labelled = columns["source"] >= 0
-        group[labelled] = self.labels["group"].to_numpy()[columns["source"][labelled]]
-        columns |= {"group": group, "split": self.split[columns["step"]].astype(np.int8)}
+        kind[labelled] = self._kind[columns["source"][labelled]]
+        group = self._group(kind.astype(np.int64), columns["step"], columns["cell"])
+        columns |= {
+            "kind": kind,
+            "group": group.astype(np.int16),
+            "split": self.split[columns["step"]].astype(np.int8),
+        }
         return columns, dropped
 
 
 def overlapping(samples: pd.DataFrame, chosen: IntArray, grid: PatchGrid) -> npt.NDArray[np.bool_]:
     """True for the samples that share a grid point and time with one of the `chosen` ones."""
     near = np.zeros(len(samples), dtype=bool)
+    if grid.whole:
+        return near  # one patch a time
     step, row, column = (samples[k].to_numpy() for k in ("step", "row", "column"))
     around = grid.columns if grid.is_global else 0
     for i in chosen:
@@ -142,12 +177,12 @@ class Cutter:
 
     def __init__(self, fields: npt.NDArray[np.float32], grid: PatchGrid) -> None:
         self.grid = grid
-        size, stride = grid.size, grid.stride
-        self.whole = (fields.shape[-1] - size) // stride + 1  # columns that do not wrap
-        self.windows = _windows(fields, size, stride)
+        shape, stride = grid.shape, grid.stride
+        self.whole = (fields.shape[-1] - shape[1]) // stride + 1  # columns that do not wrap
+        self.windows = _windows(fields, shape, stride)
         if self.whole < grid.columns:
-            ends = fields[..., self.whole * stride :], fields[..., : size - 1]
-            self.wrapped = _windows(np.concatenate(ends, axis=-1), size, stride)
+            ends = fields[..., self.whole * stride :], fields[..., : shape[1] - 1]
+            self.wrapped = _windows(np.concatenate(ends, axis=-1), shape, stride)
 
     def cut(
         self,
@@ -160,7 +195,7 @@ class Cutter:
         Args:
             step: of each patch, index into the time axis, shape (n,).
             cell: row * columns + column of each patch; neighbours in a row are cut together.
-            out: takes the patches, shape (n, variable, size, size), row 0 in the north.
+            out: takes the patches, shape (n, variable, height, width), row 0 in the north.
         """
         columns = self.grid.columns
         place = step.astype(np.int64) * (self.grid.rows * columns) + cell
@@ -181,8 +216,10 @@ class Cutter:
             out[begin:end] = some.transpose(1, 0, 2, 3)
 
 
-def _windows(fields: npt.NDArray[np.float32], size: int, stride: int) -> npt.NDArray[np.float32]:
-    return sliding_window_view(fields, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
+def _windows(
+    fields: npt.NDArray[np.float32], shape: tuple[int, int], stride: int
+) -> npt.NDArray[np.float32]:
+    return sliding_window_view(fields, shape, axis=(2, 3))[:, :, ::stride, ::stride]
 
 
 def sample_coordinates(

@@ -25,6 +25,7 @@ PRESSURE_NAMES = ("msl", "slp", "prmsl", "mslp")
 
 FloatArray = npt.NDArray[np.float64]
 MatchTime = Literal["exact", "day"]  # an entry's time is the field's, or lies in its day
+Rule = Literal["catalogue", "exceedance", "mask", "series"]
 IntArray = npt.NDArray[np.int64]
 Columns = dict[str, npt.NDArray[Any]]  # name -> a value a sample
 
@@ -43,12 +44,15 @@ class PatchGrid:
         longitude: degrees east, ascending, first in [0, 360), shape (columns of the grid,).
         size: points a side of a patch.
         stride: points from one patch to the next.
+        whole: there is one patch a time step, the whole field, and its central cell is all of it;
+            `size` and `stride` do not count.
     """
 
     latitude: FloatArray
     longitude: FloatArray
     size: int
     stride: int
+    whole: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what cannot be cut.
@@ -56,6 +60,8 @@ class PatchGrid:
         Raises:
             InputError: the patch does not fit the grid, or has no central cell.
         """
+        if self.whole:
+            return
         if self.stride < 1 or self.size < self.stride or (self.size - self.stride) % 2:
             raise InputError(
                 f"`patches.size` - `patches.stride` must be even and not negative, got size "
@@ -67,6 +73,11 @@ class PatchGrid:
                     f"`patches.size` must be at most the number of grid points, got {self.size} "
                     f"for {n} points of {name}. Choose a smaller patch or a larger region."
                 )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Points of a patch from north to south and from west to east."""
+        return (len(self.latitude), len(self.longitude)) if self.whole else (self.size, self.size)
 
     @property
     def dlat(self) -> float:
@@ -86,12 +97,14 @@ class PatchGrid:
     @property
     def rows(self) -> int:
         """Number of patches from north to south."""
-        return (len(self.latitude) - self.size) // self.stride + 1
+        return 1 if self.whole else (len(self.latitude) - self.size) // self.stride + 1
 
     @property
     def columns(self) -> int:
         """Number of patches from west to east."""
         n = len(self.longitude)
+        if self.whole:
+            return 1
         return n // self.stride if self.is_global else (n - self.size) // self.stride + 1
 
     @property
@@ -102,12 +115,13 @@ class PatchGrid:
     def centre_latitude(self) -> FloatArray:
         """Latitude of the centre of each row of patches, degrees north, shape (rows,)."""
         start = np.arange(self.rows) * self.stride
-        return np.asarray(self.latitude[0] - self.dlat * (start + (self.size - 1) / 2))
+        return np.asarray(self.latitude[0] - self.dlat * (start + (self.shape[0] - 1) / 2))
 
     def centre_longitude(self) -> FloatArray:
         """Longitude of the centre of each column, degrees east in [0, 360), shape (columns,)."""
         start = np.arange(self.columns) * self.stride
-        return np.asarray((self.longitude[0] + self.dlon * (start + (self.size - 1) / 2)) % 360.0)
+        middle = start + (self.shape[1] - 1) / 2
+        return np.asarray((self.longitude[0] + self.dlon * middle) % 360.0)
 
     def cells(self, latitude: FloatArray, longitude: FloatArray) -> tuple[IntArray, IntArray]:
         """The patch in whose central cell each point lies.
@@ -123,6 +137,9 @@ class PatchGrid:
         y = np.floor((self.latitude[0] - latitude) / self.dlat + 0.5).astype(np.int64)
         east = (np.asarray(longitude, dtype=float) - self.longitude[0]) % 360.0
         x = np.floor(east / self.dlon + 0.5).astype(np.int64)
+        if self.whole:
+            inside = (y >= 0) & (y < self.shape[0]) & (self.is_global | (x < self.shape[1]))
+            return np.where(inside, 0, -1), np.where(inside, 0, -1)
         if self.is_global:
             x = (x - self.margin) % len(self.longitude)
             column = x // self.stride

@@ -1,9 +1,14 @@
 """The settings of each stage of the preprocessing line."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from data_pipelines.errors import InputError
-from data_pipelines.schema import MatchTime
+from data_pipelines.groups import Groups
+from data_pipelines.schema import MatchTime, Rule
+
+Limits = dict[str, dict[str, float]]  # column -> {min, max}
 
 
 @dataclass
@@ -38,19 +43,154 @@ class Fields:
 
 
 @dataclass
+class Exceedance:
+    """Rule `exceedance`: far from the climatology of the day of the year, by grid point and day.
+
+    Attributes:
+        variable: name or CF standard name.
+        paths: files that hold it; empty for those of the fields.
+        daily: what of the day counts: its mean, maximum or minimum (UTC).
+        percentile: of the training days whose day of the year lies in the window.
+        side: beyond it on which side.
+        window_days: width of the window around the day of the year.
+        min_days: shortest spell of such days at a grid point.
+        min_share: smallest share of the patch's area in such a spell.
+    """
+
+    variable: str = ""
+    paths: list[str] = field(default_factory=list)
+    daily: Literal["mean", "max", "min"] = "mean"
+    percentile: float = 95.0
+    side: Literal["above", "below"] = "above"
+    window_days: int = 15
+    min_days: int = 3
+    min_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            InputError: a number out of range.
+        """
+        if not 0 < self.percentile < 100:
+            raise InputError(
+                "`incidents.exceedance.percentile` must be above 0 and below 100, "
+                f"got {self.percentile}."
+            )
+        for name in ("window_days", "min_days"):
+            if not 1 <= getattr(self, name) <= 366:
+                raise InputError(
+                    f"`incidents.exceedance.{name}` must be 1 to 366 days, "
+                    f"got {getattr(self, name)}."
+                )
+        _check_share("exceedance", self.min_share)
+
+
+@dataclass
+class Mask:
+    """Rule `mask`: a variable that marks incidents point by point, such as experts' outlines.
+
+    Attributes:
+        variable: name or CF standard name.
+        paths: files that hold it; empty for those of the fields.
+        values: that mark an incident; empty for every value above 0.
+        min_share: smallest share of the patch's area that is marked.
+    """
+
+    variable: str = ""
+    paths: list[str] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    min_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Checks the share.
+
+        Raises:
+            InputError: it is out of range.
+        """
+        _check_share("mask", self.min_share)
+
+
+@dataclass
+class Series:
+    """Rule `series`: one value a time for the whole region, such as the rain on an island.
+
+    Attributes:
+        path: CSV with `time` and the variable, or NetCDF.
+        variable: column of it; `where` and `hard_negatives` select by it.
+        reduce: what becomes of further dimensions of NetCDF; cells that are always missing (sea)
+            do not count.
+    """
+
+    path: str = ""
+    variable: str = ""
+    reduce: Literal["mean", "max", "min"] = "mean"
+
+
+@dataclass
 class Incidents:
     """Which incidents to look for.
 
     Attributes:
+        rule: what says where they are: a `catalogue` of positions, an `exceedance` of the
+            climatology, a `mask`, or a `series` for the whole region.
         catalogue: CSV with time, latitude, longitude, storm_id and further columns; or IBTrACS
             CSV, HURDAT2, or GeoJSON points; any of them may be gzipped.
-        where: column -> {min, max}: the rows that are incidents; others are hard negatives.
+        where: column -> {min, max}: the rows that are incidents.
+        hard_negatives: column -> {min, max}: the other rows that are hard negatives; empty for
+            all of a catalogue, and none of a series.
         match_time: `exact`, or `day` for daily means.
+        distance_km: a catalogue's entry labels the patches whose centre is this near; 0: the one
+            whose central cell holds it.
+        exceedance: see there.
+        mask: see there.
+        series: see there.
     """
 
+    rule: Rule = "catalogue"
     catalogue: str = ""
-    where: dict[str, dict[str, float]] = field(default_factory=dict)
+    where: Limits = field(default_factory=dict)
+    hard_negatives: Limits = field(default_factory=dict)
     match_time: MatchTime = "exact"
+    distance_km: float = 0.0
+    exceedance: Exceedance = field(default_factory=Exceedance)
+    mask: Mask = field(default_factory=Mask)
+    series: Series = field(default_factory=Series)
+
+    def __post_init__(self) -> None:
+        """Checks that only the chosen rule is given.
+
+        Raises:
+            InputError: what another rule needs is given too, or a number is out of range.
+        """
+        given = {
+            "catalogue": self.catalogue,
+            "exceedance": self.exceedance.variable,
+            "mask": self.mask.variable,
+            "series": self.series.path,
+        }
+        others = [name for name, value in given.items() if value and name != self.rule]
+        if others:
+            raise InputError(
+                f"`incidents.rule` must be the rule that is given, got `{self.rule}` beside "
+                f"`incidents.{others[0]}`. Set `incidents.rule: {others[0]}`, or take it out."
+            )
+        if not self.distance_km >= 0:
+            raise InputError(
+                f"`incidents.distance_km` must not be negative, got {self.distance_km}."
+            )
+
+    def inputs(self) -> list[str]:
+        """The files that the labels come from, besides those of the fields."""
+        single = [self.catalogue, self.series.path]
+        return [p for p in (*single, *self.exceedance.paths, *self.mask.paths) if p]
+
+
+def _check_share(rule: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise InputError(
+            f"`incidents.{rule}.min_share` must be above 0 and at most 1, got {share}."
+        )
 
 
 @dataclass
@@ -61,11 +201,13 @@ class Patches:
         size: grid points a side.
         stride: grid points from one patch to the next.
         background_share: share of the background that training keeps.
+        whole_field: one patch a time, the whole field; then `stride` is only the network's.
     """
 
     size: int = 16
     stride: int = 4
     background_share: float = 0.25
+    whole_field: bool = False
 
 
 @dataclass
@@ -87,3 +229,27 @@ class Splits:
     fractions: list[float] = field(default_factory=lambda: [0.6, 0.15, 0.25])
     gap: str = "2d"
     target_per_group: int = 12
+
+
+def store_settings(
+    fields: Fields,
+    incidents: Incidents,
+    patches: Patches,
+    splits: Splits,
+    groups: Groups,
+    seed: int,
+) -> dict[str, Any]:
+    """All that decides a store besides the content of its inputs; JSON values."""
+    settings: dict[str, Any] = {
+        "fields": asdict(fields),
+        "incidents": asdict(incidents),
+        "patches": asdict(patches),
+        "splits": asdict(splits),
+        "groups": asdict(groups),
+        "seed": seed,
+    }
+    for place in (settings["fields"], *(settings["incidents"][r] for r in ("exceedance", "mask"))):
+        del place["paths"]
+    del settings["incidents"]["catalogue"], settings["incidents"]["series"]["path"]
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain

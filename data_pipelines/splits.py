@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from data_pipelines.errors import InputError
@@ -112,24 +113,26 @@ def separate_storms(labels: pd.DataFrame, split: IntArray) -> IntArray:
 def choose_target(
     samples: pd.DataFrame,
     per_group: int,
+    names: Sequence[str] = GROUPS,
     *,
     max_share: float = 0.5,
     seed: int = 0,
-    background: bool = True,
+    skip: int = 0,
 ) -> tuple[IntArray, frozenset[str]]:
     """Chooses the target set from the training samples.
 
-    Balanced: `per_group` samples of each group. Spread: storms (background: samples) are taken in
-    a low-discrepancy order of time, each storm giving one sample, then a second round, until the
-    number is reached; for groups with storms as few storms are touched as give `per_group` with
-    at most three samples each. Disjoint: every storm touched leaves train.
+    Balanced: `per_group` samples of each group that occurs. Spread: storms (without storms:
+    samples) are taken in a low-discrepancy order of time, each storm giving one sample, then a
+    second round, until the number is reached; for groups with storms as few storms are touched as
+    give `per_group` with at most three samples each. Disjoint: every storm touched leaves train.
 
     Args:
-        samples: training samples, columns ``step, group, storms``, ordered by time.
+        samples: training samples, columns ``step, group, storms, incident_id``, ordered by time.
         per_group: samples of each group.
+        names: of the groups; the rare ones last.
         max_share: largest share of a group's storms that may leave train.
         seed: shifts the order.
-        background: whether `samples` holds the background too.
+        skip: number of groups at the beginning of `names` that are left out.
 
     Returns:
         Positions in `samples` of the target set, and the storms that train must give up.
@@ -142,25 +145,28 @@ def choose_target(
     shift = float(np.random.default_rng(seed).random())
     positions: list[int] = []
     touched: set[str] = set()
+    group_of, storms_of = samples["group"].to_numpy(), samples["storms"].to_numpy()
+    incident_of = samples["incident_id"].to_numpy()
+    stormy = incident_of != ""
     # Incidents first: their storms may give hard negatives too.
-    for group in reversed(range(len(GROUPS))):
-        members = np.flatnonzero(samples["group"].to_numpy() == group)
-        if len(members) == 0 and group == GROUPS.index("hard_negative"):
-            continue  # a catalogue of incidents alone
-        if not background and group == GROUPS.index("background"):
-            continue
-        if group == GROUPS.index("background"):
-            chosen = members[_spread(len(members), shift)[:per_group]]
+    for group in reversed(range(skip, len(names))):
+        members = np.flatnonzero(group_of == group)
+        if len(members) == 0:
+            continue  # such as hard negatives, in a catalogue of incidents alone
+        if stormy[members].all():
+            chosen = _from_storms(incident_of, members, per_group, shift)
         else:
-            chosen = _from_storms(samples, members, per_group, shift)
-        storms = {s for i in members for s in samples["storms"].iloc[i]}
-        used = {s for i in chosen for s in samples["storms"].iloc[i]}
-        if len(chosen) < per_group or len(used) > max_share * max(len(storms), 1):
-            room = f"{len(members)} samples" + (f" of {len(storms)} storms" if storms else "")
+            chosen = members[_spread(len(members), shift)[:per_group]]
+        storms = {s for i in members[stormy[members]] for s in storms_of[i]}
+        used = {s for i in chosen for s in storms_of[i]}
+        left, room = (len(used), len(storms)) if storms else (len(chosen), len(members))
+        if len(chosen) < per_group or left > max_share * room:
+            whose = f" of {len(storms)} storms" if storms else ""
             raise InputError(
-                f"`splits.target_per_group` must leave train at least half of the storms of group "
-                f"`{GROUPS[group]}`, got {per_group} with {room} in the training period. "
-                "Lower it, or train on a longer period."
+                f"`splits.target_per_group` must leave train at least half of the "
+                f"{'storms' if storms else 'samples'} of group `{names[group]}`, got {per_group} "
+                f"with {len(members)} samples{whose} in the training period. "
+                "Lower it, divide into fewer `groups`, or train on a longer period."
             )
         positions += list(chosen)
         touched |= used
@@ -174,11 +180,11 @@ def _spread(n: int, shift: float) -> IntArray:
 
 
 def _from_storms(
-    samples: pd.DataFrame, members: IntArray, per_group: int, shift: float
+    incident_of: npt.NDArray[np.object_], members: IntArray, per_group: int, shift: float
 ) -> IntArray:
     by_storm: dict[str, list[int]] = {}
     for i in members:
-        by_storm.setdefault(str(samples["incident_id"].iloc[i]), []).append(int(i))
+        by_storm.setdefault(str(incident_of[i]), []).append(int(i))
     storms = list(by_storm)  # in order of first appearance, that is, of time
     chosen: list[int] = []
     for k in _spread(len(storms), shift):

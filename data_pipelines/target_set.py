@@ -20,11 +20,16 @@ def refuse_early(listing: Listing, target_per_group: int) -> None:
     Raises:
         InputError: a split is left without incidents, or the target set cannot be filled.
     """
-    labels = listing.labels.assign(split=listing.label_split)
-    incidents = labels.loc[labels["group"] == INCIDENT, "split"]
+    labels = listing.labels.assign(split=listing.label_split, group=listing.label_group)
+    incidents = labels.loc[labels["kind"] == INCIDENT, "split"]
     _refuse_empty(incidents.to_numpy(), 0)
+    grouping = listing.grouping
     choose_target(
-        labels[labels["split"] == TRAIN], target_per_group, seed=listing.seed, background=False
+        labels[labels["split"] == TRAIN],
+        target_per_group,
+        grouping.names,
+        seed=listing.seed,
+        skip=len(grouping.strata),
     )
 
 
@@ -47,12 +52,14 @@ def assign_splits(
     Raises:
         InputError: a split is left without incidents, or the target set cannot be filled.
     """
-    planned, group = writer.gather("split", 0), writer.gather("group", 0)
+    planned, kind = writer.gather("split", 0), writer.gather("kind", 0)
     codes = np.where(writer.gather("usable", False), planned, 0).astype(np.int8)
     dropped = {"missing_values": int(((planned > 0) & (codes == 0)).sum())}
-    _refuse_empty(codes[group == INCIDENT], dropped["missing_values"])
+    _refuse_empty(codes[kind == INCIDENT], dropped["missing_values"])
     train = _training_samples(writer, listing, np.flatnonzero(codes == TRAIN))
-    chosen, storms = choose_target(train, target_per_group, seed=listing.seed)
+    chosen, storms = choose_target(
+        train, target_per_group, listing.grouping.names, seed=listing.seed
+    )
     codes[train["position"].to_numpy()[chosen]] = TARGET
     rest = np.ones(len(train), dtype=bool)
     rest[chosen] = False
@@ -61,7 +68,7 @@ def assign_splits(
     dropped["storm_in_target_set"] = int(shared.sum())
     dropped["overlaps_target_set"] = int(near.sum())
     codes[train["position"].to_numpy()[shared | near]] = 0
-    _refuse_empty(codes[group == INCIDENT], dropped["missing_values"])
+    _refuse_empty(codes[kind == INCIDENT], dropped["missing_values"])
     return codes, dropped
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
-from data_pipelines.incidents import read_catalogue, select_incidents
+from data_pipelines.incidents import read_catalogue, select_rows
 
 # The order of the first columns of each version; v04r01 has Korea before New Delhi.
 V04R00 = [
@@ -96,9 +96,7 @@ def test_ibtracs_by_column_name(tmp_path, columns):
         "derived": ["deepening_bergeron", "wind_change_24h"],
     }  # fmt: skip
     # Ida gained 60 kt in the 24 hours before landfall, by the numbers above.
-    assert list(select_incidents(got, {"wind_change_24h": {"min": 30}})) == [False, True] + 4 * [
-        False
-    ]
+    assert list(select_rows(got, {"wind_change_24h": {"min": 30}})) == [False, True] + 4 * [False]
     assert got["wind_change_24h"][1] == 60
 
 

@@ -17,7 +17,7 @@ SPLIT = Splits(target_per_group=6, fractions=[0.5, 0.25, 0.25], gap="1d")
 
 def build(files, path, **changes):
     fields = Fields([str(files[0])], ["msl", "vo850"], LAGS, ["vo850"])
-    incidents = Incidents(str(files[1]), {"deepening_bergeron": {"min": 1.0}})
+    incidents = Incidents(catalogue=str(files[1]), where={"deepening_bergeron": {"min": 1.0}})
     settings = {"patches": Patches(8, 2, 0.2), "splits": SPLIT} | changes
     return build_store(path, fields, incidents, settings["patches"], settings["splits"])
 

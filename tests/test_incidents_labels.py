@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from data_pipelines.errors import InputError
-from data_pipelines.incidents import read_catalogue, select_incidents
+from data_pipelines.incidents import read_catalogue, select_rows
 from data_pipelines.labels import label_from_catalogue
 from data_pipelines.schema import GROUPS, PatchGrid
 
@@ -23,17 +23,17 @@ def test_incident_beats_hard_negative_in_one_cell():
     entries = table(
         time=["2001-01-01", "2001-01-01", "2001-01-01 06:00"], storm_id=["low", "bomb", "low"]
     )
-    labels = label_from_catalogue(entries, pd.Series([False, True, False]), TIMES, GRID)
+    labels = label_from_catalogue(entries, np.array([1, 2, 1]), TIMES, GRID)
     got = labels.table
     assert list(got["step"]) == [0, 1]
-    assert [GROUPS[g] for g in got["group"]] == ["incident", "hard_negative"]
+    assert [GROUPS[g] for g in got["kind"]] == ["incident", "hard_negative"]
     assert got["incident_id"][0] == "bomb"
     assert got["storms"][0] == {"low", "bomb"}
 
 
 def test_unused_entries_are_counted():
     entries = table(time=["2001-01-01", "2001-01-01", "2005-01-01"], latitude=[50.0, 89.0, 50.0])
-    labels = label_from_catalogue(entries, pd.Series([True, True, False]), TIMES, GRID)
+    labels = label_from_catalogue(entries, np.array([2, 2, 1]), TIMES, GRID)
     assert len(labels.table) == 1
     assert labels.unused == {
         "incidents_outside_times": 0,
@@ -46,7 +46,7 @@ def test_unused_entries_are_counted():
 def test_daily_means_take_every_entry_of_their_day():
     days = pd.date_range("2001-01-01", periods=3)
     entries = table(time=["2001-01-02 06:00", "2001-01-02 18:00"], longitude=[180.0, 195.0])
-    chosen = pd.Series([True, True])
+    chosen = np.array([2, 2])
     labels = label_from_catalogue(entries, chosen, days, GRID, "day")
     assert list(labels.table["step"]) == [1, 1]
     with pytest.raises(InputError, match="overlap the fields in time"):
@@ -57,18 +57,18 @@ def test_daily_means_take_every_entry_of_their_day():
 
 def test_filters():
     entries = table(time=["2001-01-01"] * 3, deepening=[np.nan, 1.0, 2.5])
-    assert list(select_incidents(entries, {"deepening": {"min": 1.0}})) == [False, True, True]
-    assert list(select_incidents(entries, {"deepening": {"min": 1, "max": 2}})) == [
+    assert list(select_rows(entries, {"deepening": {"min": 1.0}})) == [False, True, True]
+    assert list(select_rows(entries, {"deepening": {"min": 1, "max": 2}})) == [
         False,
         True,
         False,
     ]
     with pytest.raises(InputError, match="Did you mean `deepening`"):
-        select_incidents(entries, {"deepning": {"min": 1}})
+        select_rows(entries, {"deepning": {"min": 1}})
     with pytest.raises(InputError, match="limit `minimum` is unknown"):
-        select_incidents(entries, {"deepening": {"minimum": 1}})
+        select_rows(entries, {"deepening": {"minimum": 1}})
     with pytest.raises(InputError, match="got none"):
-        select_incidents(entries, {"deepening": {"min": 9}})
+        select_rows(entries, {"deepening": {"min": 9}})
 
 
 @pytest.mark.parametrize(

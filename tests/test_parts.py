@@ -42,7 +42,7 @@ def shrink(patch):
 
 def build(files, path, **more):
     fields = Fields([str(files[0])], ["msl", "vo850"], LAGS, ["vo850"])
-    incidents = Incidents(str(files[1]), {"deepening_bergeron": {"min": 1.0}})
+    incidents = Incidents(catalogue=str(files[1]), where={"deepening_bergeron": {"min": 1.0}})
     return build_store(path, fields, incidents, Patches(8, 2, 0.2), SPLIT, **more)
 
 

@@ -83,7 +83,7 @@ def test_affected_samples_are_dropped_counted_and_reported(broken, tmp_path, cap
 
 def test_strict_makes_a_finding_an_error_and_leaves_the_parts(broken, tmp_path):
     fields = Fields([str(broken[0])], ["msl", "vo850"], LAGS, ["vo850"])
-    incidents = Incidents(str(broken[1]), {"deepening_bergeron": {"min": 1.0}})
+    incidents = Incidents(catalogue=str(broken[1]), where={"deepening_bergeron": {"min": 1.0}})
     where = tmp_path / "patches.zarr"
     with pytest.raises(InputError, match=r"`quality\.strict` allows no finding, got"):
         build_store(where, fields, incidents, Patches(8, 2, 0.2), SPLIT, quality=Quality(True))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
-from data_pipelines.incidents import read_catalogue, select_incidents
+from data_pipelines.incidents import read_catalogue, select_rows
 from data_pipelines.tracks import add_changes, bergeron, day_before
 
 
@@ -61,11 +61,11 @@ def test_rapid_intensification_is_a_filter():
     table = track([0, 6, 24, 30], latitude=15.0, wind_kt=[35.0, 40, 65, 65])
     got = add_changes(table)
     np.testing.assert_array_equal(got["wind_change_24h"], [np.nan, np.nan, 30, 25])
-    rapid = select_incidents(got, {"wind_change_24h": {"min": 30}})
+    rapid = select_rows(got, {"wind_change_24h": {"min": 30}})
     assert list(rapid) == [False, False, True, False]
     assert "deepening_bergeron" not in got and got.attrs["derived"] == ["wind_change_24h"]
     with pytest.raises(InputError, match="`deepening_bergeron` is made where there is `pressure_"):
-        select_incidents(got, {"deepening_bergeron": {"min": 1}})
+        select_rows(got, {"deepening_bergeron": {"min": 1}})
 
 
 def test_winds_of_different_averaging_periods_are_not_compared():

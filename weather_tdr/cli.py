@@ -217,6 +217,7 @@ def _tell(folder: Path) -> None:
         "incident_map.nc": "incident map",
         "incidents.csv": "incident table",
         "figures/precision_recall.png": "precision and recall",
+        "figures/probability.png": "probability over time",
         "results.csv": "results",
         "table.md": "table",
         "methods.png": "figure",

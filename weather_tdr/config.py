@@ -10,6 +10,7 @@ import yaml
 from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.fields import is_url
+from data_pipelines.groups import Groups
 from data_pipelines.images import Images
 from data_pipelines.quality import Quality
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
@@ -34,6 +35,7 @@ class Config:
         images: an imbalanced set of images in place of fields; `dataset: none` is none.
         patches: how to cut.
         splits: how to split.
+        groups: what a weight may belong to besides the class.
         quality: what to do about fields that cannot be right.
         cluster: where the patch store is built.
         train: how to train.
@@ -49,6 +51,7 @@ class Config:
     images: Images = field(default_factory=lambda: Images(dataset="none"))
     patches: Patches = field(default_factory=Patches)
     splits: Splits = field(default_factory=Splits)
+    groups: Groups = field(default_factory=Groups)
     quality: Quality = field(default_factory=Quality)
     cluster: Cluster = field(default_factory=Cluster)
     train: Train = field(default_factory=Train)
@@ -95,7 +98,11 @@ def save_config(config: Config) -> None:
         _absolute(m) if m.endswith((".yaml", ".yml")) else m for m in config.train.methods
     ]
     values["images"]["folder"] = _absolute(config.images.folder)
-    values["incidents"]["catalogue"] = _absolute(config.incidents.catalogue)
+    incidents = values["incidents"]
+    incidents["catalogue"] = _absolute(config.incidents.catalogue)
+    incidents["series"]["path"] = _absolute(config.incidents.series.path)
+    for rule in ("exceedance", "mask"):
+        incidents[rule]["paths"] = [_absolute(p) for p in incidents[rule]["paths"]]
     text = yaml.safe_dump(values, sort_keys=False)
     write_atomically(config.folder / "config.yaml", text)
 

@@ -50,7 +50,8 @@ def predict(model: nn.Module, store: xr.Dataset, split: str) -> npt.NDArray[np.f
 def rules(store: xr.Dataset, split: str) -> dict[str, npt.NDArray[np.float64]]:
     """Scores of the rules that people use, in Pa; empty when there is no sea-level pressure.
 
-    ``pressure_rule``: the lowest pressure in the central cell, with the sign changed;
+    ``pressure_rule``: the lowest pressure in the central cell, with the sign changed; of whole
+    fields that of all points;
     ``deepening_rule``: the largest fall of pressure at a point there over the longest lag, when
     the store holds lagged pressure.
 
@@ -65,11 +66,13 @@ def rules(store: xr.Dataset, split: str) -> dict[str, npt.NDArray[np.float64]]:
     hours = np.array([float(str(v).removesuffix("h")) for v in store["lag"].to_numpy()])
     now = int(is_pressure[np.argmax(hours[is_pressure])])
     before = int(is_pressure[np.argmin(hours[is_pressure])])
-    size, stride = store.attrs["grid"]["size"], store.attrs["grid"]["stride"]
-    begin = (size - stride) // 2
-    cell = slice(begin, begin + stride)
+    patches = store["patches"]
+    if not store.attrs["grid"].get("whole_field"):
+        size, stride = store.attrs["grid"]["size"], store.attrs["grid"]["stride"]
+        begin = (size - stride) // 2
+        cell = slice(begin, begin + stride)
+        patches = patches.isel(y=cell, x=cell)
     index = positions(store, split)
-    patches = store["patches"].isel(y=cell, x=cell)
     current = patches.isel(variable=now).to_numpy()[index].astype(np.float64)
     found = {"pressure_rule": -current.min(axis=(1, 2))}
     if hours[before] < hours[now]:

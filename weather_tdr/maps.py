@@ -23,7 +23,8 @@ class Maps:
     """How to draw and match incident maps.
 
     Attributes:
-        resolution: `grid`: a probability for every grid point; `stride`: for every patch.
+        resolution: `grid`: a probability for every grid point; `stride`: for every patch. A
+            network for whole fields gives one a time.
         radius_km: largest distance at which a found incident matches a true one.
         figures: number of figures of the strongest incidents.
     """
@@ -72,19 +73,19 @@ def incident_map(
         InputError: the fields differ from those of training.
     """
     detector.check_fields(fields)
-    size, stride = detector.grid["size"], detector.grid["stride"]
-    step = stride if resolution == "stride" else 1
     latitude, longitude = (
         fields[axis].to_numpy().astype(float) for axis in ("latitude", "longitude")
     )
-    grid = PatchGrid(latitude, longitude, size, stride)
-    rows = (len(latitude) - size) // step + 1
-    wraps = grid.is_global
-    columns = (
-        (grid.columns if step > 1 else len(longitude))
-        if wraps
-        else (len(longitude) - size) // step + 1
-    )
+    stride, whole = detector.grid["stride"], detector.whole_field
+    size = 0 if whole else detector.grid["size"]
+    grid = PatchGrid(latitude, longitude, size, stride, whole)
+    step = stride if whole or resolution == "stride" else 1
+    height, width = grid.shape
+    wraps = grid.is_global and not whole
+    rows = (len(latitude) - height) // step + 1
+    columns = (len(longitude) - width) // step + 1
+    if wraps:
+        columns = grid.columns if step > 1 else len(longitude)
     device = next(detector.model.parameters()).device
     parts = []
     # A chunk of fields is computed once, and goes through the network a few steps at a time.
@@ -96,14 +97,14 @@ def incident_map(
         for begin in range(0, len(block), STEPS_AT_ONCE):
             values = block[begin : begin + STEPS_AT_ONCE]
             if wraps:
-                values = np.concatenate([values, values[..., : size - 1]], axis=-1)
+                values = np.concatenate([values, values[..., : width - 1]], axis=-1)
             scaled = detector.normalise(values).to(device)
             parts.append(_positions(detector, scaled, rows, columns, step).cpu().numpy())
             bar.update(len(values))
     bar.close()
-    centre = (size - 1) / 2
-    north = latitude[0] - grid.dlat * (np.arange(rows) * step + centre)
-    east = longitude[0] + grid.dlon * (np.arange(columns) * step + centre)
+    north = latitude[0] - grid.dlat * (np.arange(rows) * step + (height - 1) / 2)
+    east = longitude[0] + grid.dlon * (np.arange(columns) * step + (width - 1) / 2)
+    cell = grid.shape if whole else (stride, stride)
     found = xr.DataArray(
         np.concatenate(parts),
         dims=("time", "latitude", "longitude"),
@@ -118,8 +119,8 @@ def incident_map(
             "units": "1",
             "valid_min": 0.0,
             "valid_max": 1.0,
-            "cell_latitude": stride * grid.dlat,
-            "cell_longitude": stride * grid.dlon,
+            "cell_latitude": cell[0] * grid.dlat,
+            "cell_longitude": cell[1] * grid.dlon,
             "comment": "missing where no full patch fits or a field value is missing",
         },
     )

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from data_pipelines.schema import FloatArray, great_circle_km, is_global
 
 RADIUS_KM = 300.0
+AXES = ("time", "latitude", "longitude")
 
 
 def find_incidents(probability: xr.DataArray, threshold: float) -> pd.DataFrame:
@@ -42,6 +43,26 @@ def find_incidents(probability: xr.DataArray, threshold: float) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["time", "latitude", "longitude", "probability", "points"])
     table["time"] = table["time"].astype("datetime64[ns]")
     return table.sort_values(["time", "probability"], ascending=[True, False], ignore_index=True)
+
+
+def labelled_incidents(samples: pd.DataFrame) -> pd.DataFrame:
+    """Connected regions of incident patches: the truth where no catalogue has positions.
+
+    Args:
+        samples: ``time, latitude, longitude, label`` of every patch position of some times.
+
+    Returns:
+        As `find_incidents`.
+    """
+    axes = [np.unique(samples[k])[:: -1 if k == "latitude" else 1] for k in AXES[1:]]
+    some = samples[samples["time"].isin(samples.loc[samples["label"] == 1, "time"])]
+    times = np.unique(some["time"])
+    labels = xr.DataArray(
+        np.zeros((len(times), len(axes[0]), len(axes[1]))), coords=[times, *axes], dims=AXES
+    )
+    at = [pd.Index(labels[k].to_numpy()).get_indexer(some[k]) for k in AXES]
+    labels.values[tuple(at)] = some["label"]
+    return find_incidents(labels, 0.5)
 
 
 def _centre(latitude: FloatArray, longitude: FloatArray, weight: FloatArray) -> tuple[float, float]:

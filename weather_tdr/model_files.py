@@ -26,7 +26,8 @@ class Detector:
         architecture: arguments of PatchNet.
         variables: ``variable, units, standard_name, base_variable, lag``, a list each.
         hemisphere_sign: variables multiplied by the sign of latitude.
-        grid: ``size, stride, dlat, dlon``; of images only the first two.
+        grid: ``size, stride, dlat, dlon``; of images only the first two; of whole fields also
+            ``whole_field, north, west``.
         mean: of each variable over the training dates, in its units.
         std: the same.
         method: how it was trained.
@@ -44,6 +45,11 @@ class Detector:
     method: str
     threshold: float = math.nan
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole_field(self) -> bool:
+        """Whether the network looks at whole fields, of one region."""
+        return bool(self.grid.get("whole_field"))
 
     def normalise(self, values: np.ndarray) -> Tensor:
         """(x - mean) / std along axis 1."""
@@ -85,6 +91,16 @@ class Detector:
                 raise InputError(
                     f"`{axis}` must have a spacing of {self.grid[key]:g} degrees as in training, "
                     f"got {spacing:g}. Regrid the fields first."
+                )
+        if self.whole_field:
+            region = [fields[axis].to_numpy() for axis in ("latitude", "longitude")]
+            trained = (*self.grid["size"], self.grid["north"], self.grid["west"])
+            given = (*map(len, region), *(float(axis[0]) for axis in region))
+            if not np.allclose(trained, given, atol=1e-3):
+                text = "{} x {} points from {:g} north, {:g} east on"
+                raise InputError(
+                    f"the fields must cover the region of training, {text.format(*trained)}, got "
+                    f"{text.format(*given)}. Select that region first."
                 )
 
 
@@ -145,7 +161,7 @@ def detector_from_store(
         hemisphere_sign=list(store.attrs["settings"].get("fields", {}).get("hemisphere_sign", [])),
         grid={
             k: store.attrs["grid"][k]
-            for k in ("size", "stride", "dlat", "dlon")
+            for k in ("size", "stride", "dlat", "dlon", "whole_field", "north", "west")
             if k in store.attrs["grid"]
         },
         mean=[float(v) for v in store["mean"].to_numpy()],

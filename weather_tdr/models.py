@@ -1,5 +1,7 @@
 """Networks. PatchNet is fully convolutional: one pass over a field gives every patch's logits."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class PatchNet(nn.Module):
 
     Args:
         variables: number of input variables.
-        size: points a side of a patch.
+        size: points a side of a patch; or from north to south, and from west to east.
         stride: points between patches, a power of two.
         width: channels of the first block; doubled in each further one.
         dropout: share of the last features dropped in training.
@@ -30,10 +32,16 @@ class PatchNet(nn.Module):
     """
 
     def __init__(
-        self, variables: int, size: int = 16, stride: int = 4, width: int = 24, dropout: float = 0.3
+        self,
+        variables: int,
+        size: int | Sequence[int] = 16,
+        stride: int = 4,
+        width: int = 24,
+        dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        self.size, self.stride = size, stride
+        high, wide = (size, size) if isinstance(size, int) else size
+        self.stride = stride
         blocks = stride.bit_length() - 1
         if stride < 1 or 2**blocks != stride:
             raise InputError(
@@ -41,18 +49,18 @@ class PatchNet(nn.Module):
                 "Use 1, 2, 4 or 8."
             )
         layers: list[nn.Module] = []
-        channels, left = variables, size
+        channels = variables
         for block in range(max(blocks, 1)):
             out = width * 2**block
             for _ in range(2):
                 # Enough must be left to halve in the blocks to come, and one point at the end.
-                if (left - 2) // 2 ** (blocks - block) >= 2:
+                if (min(high, wide) - 2) // 2 ** (blocks - block) >= 2:
                     layers += [nn.Conv2d(channels, out, 3), nn.ReLU()]
-                    channels, left = out, left - 2
+                    channels, high, wide = out, high - 2, wide - 2
             if blocks:
                 layers.append(nn.MaxPool2d(2))
-                left //= 2
-        if left < 1 or channels == variables:
+                high, wide = high // 2, wide // 2
+        if min(high, wide) < 1 or channels == variables:
             raise InputError(
                 f"`patches.size` is too small for PatchNet, got {size} with stride {stride}. "
                 f"Use at least {4 * stride}."
@@ -60,7 +68,7 @@ class PatchNet(nn.Module):
         features = 4 * width
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Conv2d(channels, features, left),
+            nn.Conv2d(channels, features, (high, wide)),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Conv2d(features, CLASSES, 1),

@@ -17,6 +17,7 @@ import xarray as xr
 from data_pipelines.build import build_from
 from data_pipelines.cluster import Cluster
 from data_pipelines.fields import open_fields
+from data_pipelines.labelling import catalogue_labeller
 from data_pipelines.schema import PatchGrid
 from data_pipelines.settings import Incidents, Patches, Splits
 
@@ -143,8 +144,7 @@ def _build_array(
     build_from(
         path,
         array,
-        catalogue,
-        Incidents("", {"incident": {"min": 1.0}}),
+        catalogue_labeller(catalogue, Incidents(where={"incident": {"min": 1.0}})),
         Patches(size, stride, share),
         splits,
         attributes={"settings": {}, "fingerprints": {}},

@@ -12,7 +12,7 @@ from weather_tdr.checkpoints import write_atomically
 from weather_tdr.maps import Maps, incident_map, write_map
 from weather_tdr.matching import find_incidents, match_incidents
 from weather_tdr.model_files import Detector, no_nan
-from weather_tdr.plots import incident_figure, save_figure
+from weather_tdr.plots import incident_figure, probability_series, save_figure
 
 
 def draw_maps(
@@ -31,7 +31,7 @@ def draw_maps(
         fields: as `open_fields` gives them.
         folder: for `incident_map.nc`, `incidents.csv`, `incidents.geojson`, `figures/`.
         maps: resolution, matching radius, number of figures.
-        truth: incidents of the catalogue at these times: ``time, latitude, longitude``.
+        truth: incidents that there are at these times: ``time, latitude, longitude``.
         progress: shows a progress bar.
 
     Returns:
@@ -51,6 +51,10 @@ def draw_maps(
     write_atomically(folder / "incidents.geojson", json.dumps(to_geojson(found)) + "\n")
     for old in (folder / "figures").glob("incident_*.png"):
         old.unlink()
+    if detector.whole_field:
+        figure = probability_series(found_map, detector.threshold, truth, detector.method)
+        save_figure(figure, folder / "figures" / "probability.png")
+        return summary
     pressure = pressure_now(fields)
     strongest = found.sort_values("probability", ascending=False).drop_duplicates("time")
     times = list(strongest["time"].head(maps.figures))

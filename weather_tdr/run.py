@@ -13,11 +13,12 @@ import torch
 import xarray as xr
 import yaml
 
-from data_pipelines.build import build_store, store_settings
+from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.image_store import image_settings, write_image_store
-from data_pipelines.incidents import at_times, read_catalogue, select_incidents
+from data_pipelines.incidents import at_times, read_catalogue, select_rows
+from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
 from weather_tdr import __version__
@@ -34,6 +35,7 @@ from weather_tdr.evaluate import (
     write_predictions,
 )
 from weather_tdr.maps import Maps
+from weather_tdr.matching import labelled_incidents
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import (
     Detector,
@@ -60,7 +62,8 @@ def build(config: Config, *, progress: bool = True) -> Path:
         save_config(config)
         return path
     config.use_synthetic()
-    PatchNet(1, config.patches.size, config.patches.stride)  # refuses what it cannot take
+    if not config.patches.whole_field:
+        PatchNet(1, config.patches.size, config.patches.stride)  # refuses what it cannot take
     if config.synthetic.days > 0:
         folder = config.folder / "synthetic"
         settings = folder / "settings.yaml"
@@ -75,6 +78,7 @@ def build(config: Config, *, progress: bool = True) -> Path:
         config.incidents,
         config.patches,
         config.splits,
+        groups=config.groups,
         seed=config.seed,
         quality=config.quality,
         cluster=config.cluster,
@@ -91,7 +95,12 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
         wanted = image_settings(config.images, config.seed)
     else:
         wanted = store_settings(
-            config.fields, config.incidents, config.patches, config.splits, config.seed
+            config.fields,
+            config.incidents,
+            config.patches,
+            config.splits,
+            config.groups,
+            config.seed,
         )
     if store.attrs["settings"] != wanted:
         raise InputError(
@@ -185,14 +194,18 @@ def _map_test_period(
 ) -> dict[str, Any]:
     fields = open_fields(config.fields.paths, **detector.open_arguments())
     times = pd.DatetimeIndex(np.unique(sample_table(store, "test")["time"].to_numpy()))
-    catalogue = read_catalogue(config.incidents.catalogue)
-    incidents = catalogue[select_incidents(catalogue, config.incidents.where)]
+    if config.incidents.rule == "catalogue":
+        catalogue = read_catalogue(config.incidents.catalogue)
+        incidents = catalogue[select_rows(catalogue, config.incidents.where)]
+        truth = at_times(incidents, times, config.incidents.match_time)
+    else:
+        truth = labelled_incidents(sample_table(store, "test"))
     return draw_maps(
         detector,
         fields.sel(time=times),
         folder,
         config.maps,
-        truth=at_times(incidents, times, config.incidents.match_time),
+        truth=truth,
         progress=progress,
     )
 

@@ -1,0 +1,135 @@
+"""Labels patches by the share of their area that an incident covers; joins them to incidents."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from data_pipelines.labels import UNKNOWN, PatchLabels, storm_sets
+from data_pipelines.schema import GROUPS, FloatArray, IntArray, PatchGrid
+
+NEAR_MISS = 0.5  # a hard negative has at least this part of the share of an incident
+Events = Iterable[tuple[IntArray, npt.NDArray[np.float32]]]
+
+
+def patch_shares(event: npt.NDArray[np.float32], grid: PatchGrid) -> FloatArray:
+    """Share of the area of each patch that an incident covers.
+
+    Args:
+        event: 1 where it is, 0 where not, NaN where nobody knows; shape (n, latitude, longitude).
+        grid: where patches lie.
+
+    Returns:
+        Shape (n, rows, columns); NaN where any point of the patch is unknown.
+    """
+    width = grid.shape[1]
+    area = np.cos(np.deg2rad(grid.latitude)).clip(0.0)
+    unknown = np.isnan(event)
+    values = np.where(unknown, 0.0, event) * area[:, None]
+    if grid.columns * grid.stride + width - grid.stride > event.shape[-1]:  # patches wrap
+        values, unknown = (
+            np.concatenate([v, v[..., : width - 1]], axis=-1) for v in (values, unknown)
+        )
+    whole = _box_sums(np.broadcast_to(area[:, None], (1, *event.shape[1:])), grid)[..., :1]
+    shares = _box_sums(values, grid) / whole
+    # Sums of running sums are exact to rounding only; no share may be a trace of that.
+    shares[np.abs(shares) < 1e-9] = 0.0
+    shares[_box_sums(unknown, grid) > 0.5] = np.nan
+    return np.asarray(np.minimum(shares, 1.0))
+
+
+def _box_sums(values: npt.NDArray[np.generic], grid: PatchGrid) -> FloatArray:
+    """Sum over each patch, shape (n, rows, columns or as many as there are whole)."""
+    height, width = grid.shape
+    sums = np.pad(values.astype(float), ((0, 0), (1, 0), (1, 0))).cumsum(1).cumsum(2)
+    step = grid.stride
+    top, left = sums[:, : sums.shape[1] - height : step], slice(0, sums.shape[2] - width, step)
+    down = sums[:, height::step]
+    right = slice(width, None, step)
+    found = down[..., right] - down[..., left] - top[..., right] + top[..., left]
+    return np.asarray(found[:, : grid.rows, : grid.columns])
+
+
+def label_from_areas(
+    events: Events, times: pd.DatetimeIndex, grid: PatchGrid, min_share: float
+) -> PatchLabels:
+    """Labels the patches of a grid at the given times.
+
+    A patch is an *incident* when at least `min_share` of its area is covered, a *hard negative*
+    from NEAR_MISS of that on. Incident patches that touch each other, in space or from one time
+    step to the next, belong to one incident, which no split may cut.
+
+    Args:
+        events: runs of steps, and where incidents are at each: shape (n, latitude, longitude);
+            1, 0 or NaN as in `patch_shares`. Steps that do not come are unlabelled.
+        times: times of the fields.
+        grid: where patches lie.
+        min_share: smallest share of an incident.
+    """
+    parts = []
+    unlabelled = np.ones(len(times), dtype=bool)
+    for steps, event in events:
+        shares = patch_shares(event, grid)
+        blank = np.isnan(shares).all(axis=(1, 2))
+        unlabelled[steps[~blank]] = False
+        shares[blank] = 0.0
+        some = ~(shares < NEAR_MISS * min_share)  # and what is unknown
+        at, row, column = np.nonzero(some)
+        share = shares[some]
+        kind = np.where(share >= min_share, GROUPS.index("incident"), GROUPS.index("hard_negative"))
+        kind[np.isnan(share)] = UNKNOWN
+        parts.append(pd.DataFrame({"step": steps[at], "row": row, "column": column, "kind": kind}))
+    columns = ["step", "row", "column", "kind"]
+    table = pd.concat(parts) if parts else pd.DataFrame(columns=columns, dtype=np.int64)
+    table = table.sort_values(columns[:3], ignore_index=True)
+    table["incident_id"] = ""
+    incident = table["kind"] == GROUPS.index("incident")
+    table.loc[incident, "incident_id"] = join_patches(table[incident], times, grid)
+    table["storms"] = storm_sets(table["incident_id"])
+    unused = {
+        "times_without_label": int(unlabelled.sum()),
+        "patches_without_label": int((table["kind"] == UNKNOWN).sum()),
+    }
+    return PatchLabels(table, unused, unlabelled)
+
+
+def join_patches(table: pd.DataFrame, times: pd.DatetimeIndex, grid: PatchGrid) -> list[str]:
+    """Name of the incident that each patch belongs to: those that touch belong together.
+
+    Args:
+        table: ``step, row, column`` of patches, each once.
+        times: times of the fields. Steps further apart than usual do not touch.
+        grid: where patches lie.
+    """
+    if table.empty:
+        return []
+    gaps = np.diff(times.to_numpy()).astype(np.int64)
+    follows = np.r_[gaps <= 1.5 * np.median(gaps), False] if len(gaps) else np.array([False])
+    step, row, column = (table[k].to_numpy(dtype=np.int64) for k in ("step", "row", "column"))
+    key = (step * grid.rows + row) * grid.columns + column
+    order = np.argsort(key)
+    wraps = grid.is_global and not grid.whole
+    first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for later in (0, 1):
+        for down in (-1, 0, 1):
+            for east in (-1, 0, 1):
+                r, c = row + down, column + east
+                there = (r >= 0) & (r < grid.rows) & (follows[step] | (later == 0))
+                if wraps:
+                    c = c % grid.columns
+                there &= (c >= 0) & (c < grid.columns)
+                wanted = ((step + later) * grid.rows + r) * grid.columns + c
+                at = np.searchsorted(key[order], wanted).clip(max=len(key) - 1)
+                there &= key[order][at] == wanted
+                first.append(np.flatnonzero(there))
+                second.append(order[at[there]])
+    i, j = np.concatenate(first), np.concatenate(second)
+    _, number = connected_components(
+        coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(len(key), len(key))), directed=False
+    )
+    begins = pd.Series(step).groupby(number).min()
+    names = [f"{times[s]:%Y%m%dT%H}_{n}" for n, s in begins.items()]
+    return [names[n] for n in number]

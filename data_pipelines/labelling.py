@@ -1,0 +1,170 @@
+"""From the settings of incidents to the labels of patches: one interface, four rules."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from data_pipelines.areas import label_from_areas
+from data_pipelines.errors import InputError
+from data_pipelines.exceedance import daily_values, spells, thresholds
+from data_pipelines.fields import open_fields
+from data_pipelines.incidents import read_catalogue, select_rows
+from data_pipelines.labels import PatchLabels, label_from_catalogue, steps_of
+from data_pipelines.quality import Finding, check_block, joined
+from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid
+from data_pipelines.series import label_from_series, read_series
+from data_pipelines.settings import Fields, Incidents
+
+# Times of the fields, where patches lie, split of each time -> labels.
+Labeller = Callable[[pd.DatetimeIndex, PatchGrid, IntArray], PatchLabels]
+TRAIN = SPLITS.index("train")
+
+
+def make_labeller(
+    incidents: Incidents, fields: Fields, folder: Path, *, progress: bool = False
+) -> Labeller:
+    """The rule that the settings choose, with its inputs open.
+
+    Args:
+        incidents: which rule, and its settings.
+        fields: where the variables of `exceedance` and `mask` lie unless they say otherwise.
+        folder: for what does not fit into memory, and is deleted afterwards.
+        progress: shows a progress bar.
+
+    Raises:
+        InputError: an input is missing or wrong.
+    """
+    if incidents.rule == "catalogue":
+        return catalogue_labeller(read_catalogue(incidents.catalogue), incidents)
+    if incidents.rule == "series":
+        return _series_labeller(incidents)
+    rule = getattr(incidents, incidents.rule)
+    if not rule.variable:
+        raise InputError(
+            f"`incidents.{incidents.rule}.variable` must name a variable for `incidents.rule: "
+            f"{incidents.rule}`, got none."
+        )
+    paths = rule.paths or fields.paths
+    field = open_fields(paths, [rule.variable], period=fields.period)
+    if incidents.rule == "mask":
+        return _mask_labeller(field, incidents)
+    return _exceedance_labeller(field, incidents, folder, progress=progress)
+
+
+def catalogue_labeller(catalogue: pd.DataFrame, incidents: Incidents) -> Labeller:
+    """The rule `catalogue`, of a table that `read_catalogue` gives."""
+    kind = kinds_of(catalogue, incidents, others="hard_negative")
+
+    def label(times: pd.DatetimeIndex, grid: PatchGrid, split: IntArray) -> PatchLabels:
+        return label_from_catalogue(
+            catalogue, kind, times, grid, incidents.match_time, incidents.distance_km
+        )
+
+    return label
+
+
+def kinds_of(table: pd.DataFrame, incidents: Incidents, others: str) -> IntArray:
+    """Kind of each row of a catalogue or series: index into ``GROUPS``.
+
+    Args:
+        table: the rows.
+        incidents: which are incidents and which hard negatives.
+        others: kind of the rest when `hard_negatives` is empty.
+    """
+    chosen = select_rows(table, incidents.where, "incidents.where")
+    if incidents.hard_negatives:
+        near = select_rows(table, incidents.hard_negatives, "incidents.hard_negatives")
+        kind = np.where(near, GROUPS.index("hard_negative"), GROUPS.index("background"))
+    else:
+        kind = np.full(len(table), GROUPS.index(others))
+    return np.where(chosen, GROUPS.index("incident"), kind).astype(np.int64)
+
+
+def _series_labeller(incidents: Incidents) -> Labeller:
+    if not incidents.where:
+        raise InputError(
+            "`incidents.where` must say which values of the series are incidents, got nothing. "
+            f"Write for example {{{incidents.series.variable or 'tp'}: {{min: 10}}}}."
+        )
+    table = read_series(incidents.series)
+    kind = kinds_of(table, incidents, others="background")
+    known = table[incidents.series.variable].notna().to_numpy()
+
+    def label(times: pd.DatetimeIndex, grid: PatchGrid, split: IntArray) -> PatchLabels:
+        return label_from_series(table, kind, known, times, grid, incidents.match_time)
+
+    return label
+
+
+def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
+    def label(times: pd.DatetimeIndex, grid: PatchGrid, split: IntArray) -> PatchLabels:
+        _same_grid(field, grid, "incidents.mask.variable")
+        of_field = pd.DatetimeIndex(field.indexes["time"])
+        steps = steps_of(of_field, times, incidents.match_time, "incidents.mask.variable")
+        findings: list[Finding] = []
+
+        def events() -> Iterator[tuple[IntArray, npt.NDArray[np.float32]]]:
+            first = 0
+            for size in field.chunks[0] if field.chunks else (len(of_field),):
+                inside = first + np.flatnonzero(steps[first : first + size] >= 0)
+                first += size
+                if len(inside):
+                    block = field.isel(time=inside)
+                    values, found = check_block(block.to_numpy(), field, of_field[inside])
+                    findings.extend(found)
+                    yield steps[inside], _marked(values[:, 0], incidents.mask.values)
+
+        labels = label_from_areas(events(), times, grid, incidents.mask.min_share)
+        return replace(labels, findings=joined(findings))
+
+    return label
+
+
+def _marked(values: npt.NDArray[np.float32], wanted: list[float]) -> npt.NDArray[np.float32]:
+    marked = np.isin(values, np.array(wanted, dtype=np.float32)) if wanted else values > 0
+    return np.where(np.isnan(values), np.float32(np.nan), marked.astype(np.float32))
+
+
+def _exceedance_labeller(
+    field: xr.DataArray, incidents: Incidents, folder: Path, *, progress: bool
+) -> Labeller:
+    rule = incidents.exceedance
+
+    def label(times: pd.DatetimeIndex, grid: PatchGrid, split: IntArray) -> PatchLabels:
+        _same_grid(field, grid, "incidents.exceedance.variable")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".daily-") as aside:
+            path = Path(aside) / "values"
+            days, values, findings = daily_values(field, rule.daily, path, progress=progress)
+            training = days.isin(times[split == TRAIN].floor("D"))
+            limits = thresholds(days, values, training, rule)
+            day_of = days.get_indexer(times.floor("D"))
+            of_day = pd.Series(np.arange(len(times))).groupby(day_of).indices
+
+            def events() -> Iterator[tuple[IntArray, npt.NDArray[np.float32]]]:
+                for first, event in spells(days, values, limits, rule):
+                    steps = [of_day.get(first + k, np.zeros(0, int)) for k in range(len(event))]
+                    repeats = [len(s) for s in steps]
+                    yield np.concatenate(steps).astype(np.int64), event.repeat(repeats, axis=0)
+
+            labels = label_from_areas(events(), times, grid, rule.min_share)
+            return replace(labels, findings=findings)
+
+    return label
+
+
+def _same_grid(field: xr.DataArray, grid: PatchGrid, name: str) -> None:
+    for axis in ("latitude", "longitude"):
+        wanted, got = getattr(grid, axis), field[axis].to_numpy().astype(float)
+        if len(got) != len(wanted) or np.abs(got - wanted).max() > 1e-3:
+            raise InputError(
+                f"`{name}` must have the `{axis}` of the fields, {len(wanted)} points from "
+                f"{wanted[0]:g} to {wanted[-1]:g}, got {len(got)} from {got[0]:g} to "
+                f"{got[-1]:g}. Regrid one of them."
+            )

@@ -1,0 +1,141 @@
+"""Labels whole fields from one value a time, such as the rain on an island."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from data_pipelines.coordinates import TIME_NAMES
+from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.labels import PatchLabels, steps_of, storm_sets
+from data_pipelines.schema import GROUPS, MatchTime, PatchGrid
+from data_pipelines.settings import Series
+
+
+def read_series(series: Series) -> pd.DataFrame:
+    """Reads the series.
+
+    Args:
+        series: where it lies, its variable, and how to reduce further dimensions. Cells of these
+            that are always missing, such as the sea around an island, do not count; a time at
+            which any other cell is missing has no value.
+
+    Returns:
+        ``time`` and the variable, ascending; the value is NaN where it is not known.
+
+    Raises:
+        InputError: no such file, no such variable, no times, or a time twice.
+    """
+    path = Path(series.path).expanduser()
+    if not path.is_file():
+        raise InputError(f"`incidents.series.path`: no such file: {path}. Check the path.")
+    read = _read_csv if path.suffix.lower() in (".csv", ".txt", ".gz") else _read_netcdf
+    table = read(path, series)
+    times = pd.to_datetime(table["time"].map(str), errors="coerce", utc=True, format="ISO8601")
+    table["time"] = times.dt.tz_localize(None).astype("datetime64[ns]")
+    if table["time"].isna().any() or table["time"].duplicated().any():
+        raise InputError(
+            f"`time` must hold each date once in {path}, such as 2001-01-31, got "
+            f"{int(table['time'].isna().sum())} that are no date and "
+            f"{int(table['time'].duplicated().sum())} that repeat. Correct or delete them."
+        )
+    return table.sort_values("time", ignore_index=True)
+
+
+def _read_csv(path: Path, series: Series) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    for column in ("time", series.variable):
+        if column not in table:
+            raise unknown_name("`incidents.series`: column", column, table.columns)
+    value = pd.to_numeric(table[series.variable], errors="coerce")
+    return pd.DataFrame({"time": table["time"], series.variable: value})
+
+
+def _read_netcdf(path: Path, series: Series) -> pd.DataFrame:
+    try:
+        opened = xr.open_dataset(path)
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"`incidents.series.path`: cannot open {path} as CSV or NetCDF. Check the file."
+        ) from error
+    with opened as dataset:
+        if series.variable not in dataset:
+            raise unknown_name(
+                "`incidents.series.variable`", series.variable, map(str, dataset.data_vars)
+            )
+        values = dataset[series.variable]
+        time = next((d for d in values.dims if str(d).lower() in TIME_NAMES), None)
+        if time is None or time not in dataset.coords:
+            raise InputError(
+                f"`incidents.series.variable` must have a time axis, got `{series.variable}` with "
+                f"dims {values.dims} in {path}. Name it `time` and give it CF units."
+            )
+        others = [d for d in values.dims if d != time]
+        if others:
+            known = values.notnull()
+            ever = known.any(str(time))
+            reduced = getattr(values.where(ever), series.reduce)(others, skipna=True)
+            values = reduced.where((known | ~ever).all(others))
+        return pd.DataFrame({"time": dataset[time].to_numpy(), series.variable: values.to_numpy()})
+
+
+def label_from_series(
+    table: pd.DataFrame,
+    kind: npt.NDArray[np.integer],
+    known: npt.NDArray[np.bool_],
+    times: pd.DatetimeIndex,
+    grid: PatchGrid,
+    match_time: MatchTime = "exact",
+) -> PatchLabels:
+    """Labels the one patch of each time: the whole field.
+
+    Incidents at consecutive times of the series are one incident, which no split may cut.
+
+    Args:
+        table: ``time``, ascending.
+        kind: of each row, index into ``GROUPS``.
+        known: whether the row has a value.
+        times: times of the fields.
+        grid: of whole fields.
+        match_time: see `labels.steps_of`.
+
+    Raises:
+        InputError: the patch is not the whole field, or the times do not overlap.
+    """
+    if not grid.whole:
+        raise InputError(
+            "`patches.whole_field` must be true for `incidents.rule: series`, whose truth is for "
+            "the whole region, got false. Set it."
+        )
+    entries = pd.DatetimeIndex(table["time"])
+    steps = steps_of(entries, times, match_time, "incidents.series")
+    incident = np.asarray(kind) == GROUPS.index("incident")
+    apart = np.diff(entries.to_numpy()).astype(np.int64)
+    joined = np.r_[False, (apart <= 1.5 * np.median(apart)) & incident[1:] & incident[:-1]]
+    spell = np.maximum.accumulate(np.where(joined, 0, np.arange(len(entries))))
+    names = np.where(incident, entries[spell].strftime("%Y%m%dT%H"), "")
+    labelled = known & (steps >= 0) & (np.asarray(kind) > 0)
+    unlabelled = np.ones(len(times), dtype=bool)
+    unlabelled[steps[known & (steps >= 0)]] = False
+    found = pd.DataFrame(
+        {
+            "step": steps[labelled],
+            "row": 0,
+            "column": 0,
+            "kind": np.asarray(kind)[labelled],
+            "incident_id": names[labelled],
+            "storms": storm_sets(names[labelled]),
+        }
+    )
+    if found["step"].duplicated().any():
+        raise InputError(
+            "`incidents.match_time: day` needs one value a day in the series, got several. "
+            "Reduce it to days, or use `exact`."
+        )
+    unused = {
+        "incidents_outside_times": int((incident & (steps < 0)).sum()),
+        "times_without_label": int(unlabelled.sum()),
+    }
+    return PatchLabels(found.sort_values("step", ignore_index=True), unused, unlabelled)

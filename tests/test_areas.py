@@ -1,0 +1,84 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import label as connected
+
+from data_pipelines.areas import join_patches, label_from_areas, patch_shares
+from data_pipelines.labels import UNKNOWN
+from data_pipelines.schema import GROUPS, PatchGrid
+
+LATITUDE = np.linspace(40.0, -40.0, 9)
+GRIDS = {
+    "globe": PatchGrid(LATITUDE, np.arange(0.0, 360.0, 30.0), 4, 2),
+    "region": PatchGrid(LATITUDE, np.arange(10.0, 34.0, 2.0), 4, 2),
+    "whole": PatchGrid(LATITUDE, np.arange(10.0, 34.0, 2.0), 4, 2, whole=True),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_shares_are_the_weighted_means_of_each_patch(name):
+    """Oracle: numpy's weighted average of the points of every patch, taken one by one."""
+    grid = GRIDS[name]
+    rng = np.random.default_rng(0)
+    event = (rng.random((3, 9, 12)) < 0.3).astype(np.float32)
+    event[1, 4, 5] = np.nan
+    got = patch_shares(event, grid)
+    height, width = grid.shape
+    assert got.shape == (3, grid.rows, grid.columns)
+    for k, row, column in np.ndindex(got.shape):
+        y, x = 2 * row + np.arange(height), (2 * column + np.arange(width)) % 12
+        weights = np.cos(np.deg2rad(LATITUDE[y]))[:, None] * np.ones(width)
+        wanted = np.average(event[k][np.ix_(y, x)], weights=weights)
+        np.testing.assert_allclose(got[k, row, column], wanted, atol=1e-6)
+
+
+def test_a_covered_patch_has_share_one_and_an_empty_one_zero():
+    grid = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
+    shares = patch_shares(np.ones((1, 73, 144), dtype=np.float32), grid)
+    np.testing.assert_allclose(shares, 1.0, atol=1e-12)
+    assert (patch_shares(np.zeros((1, 73, 144), dtype=np.float32), grid) == 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), density=st.floats(0.02, 0.5))
+def test_incidents_are_the_connected_regions(seed, density):
+    """Oracle: scipy's labelling of the dense array of time, row and column, in a region."""
+    grid = PatchGrid(np.linspace(40.0, -40.0, 15), np.arange(0.0, 30.0, 2.0), 4, 2)
+    times = pd.date_range("2001-01-01", periods=6, freq="6h")
+    dense = np.random.default_rng(seed).random((6, grid.rows, grid.columns)) < density
+    step, row, column = np.nonzero(dense)
+    table = pd.DataFrame({"step": step, "row": row, "column": column})
+    got = join_patches(table, times, grid)
+    wanted, count = connected(dense, structure=np.ones((3, 3, 3)))
+    pairs = set(zip(got, wanted[dense], strict=True))
+    assert len(pairs) == count == len({g for g, _ in pairs})
+
+
+def test_incidents_join_across_the_date_line_but_not_across_a_gap_in_time():
+    grid = GRIDS["globe"]
+    times = pd.DatetimeIndex(["2001-01-01", "2001-01-02", "2001-01-09", "2001-01-10"])
+    table = pd.DataFrame({"step": [0, 1, 2], "row": [1, 1, 1], "column": [0, grid.columns - 1, 0]})
+    first, second, third = join_patches(table, times, grid)
+    assert first == second != third
+    assert first.startswith("20010101")
+
+
+def test_kinds_and_what_is_not_known():
+    grid = GRIDS["region"]
+    times = pd.date_range("2001-01-01", periods=4)
+    event = np.zeros((3, 9, 12), dtype=np.float32)
+    event[0, :4, :4] = 1.0  # all of the first patch
+    event[1, 0, 0] = np.nan
+    event[2] = np.nan
+    got = label_from_areas([(np.array([0, 1, 2]), event)], times, grid, 0.6)
+    kinds = got.table.set_index(["step", "row", "column"])["kind"]
+    assert kinds[0, 0, 0] == GROUPS.index("incident")
+    assert kinds[0, 0, 1] == GROUPS.index("hard_negative")  # half of it, and 0.3 are enough
+    assert (0, 2, 2) not in kinds.index
+    assert kinds[1, 0, 0] == UNKNOWN
+    assert list(got.unlabelled) == [False, False, True, True]  # all missing; never came
+    assert got.unused == {"times_without_label": 2, "patches_without_label": 1}
+    storms = got.table["storms"][got.table["kind"] == GROUPS.index("incident")]
+    assert len(set(storms)) == 1 and len(next(iter(storms))) == 1

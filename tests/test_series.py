@@ -1,0 +1,87 @@
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from data_pipelines.errors import InputError
+from data_pipelines.labelling import kinds_of
+from data_pipelines.schema import GROUPS, PatchGrid
+from data_pipelines.series import label_from_series, read_series
+from data_pipelines.settings import Incidents, Series
+
+GRID = PatchGrid(np.linspace(60.0, 30.0, 21), np.linspace(-20.0, 14.5, 24), 16, 4, whole=True)
+RAIN = [0.0, 12.0, 30.0, 0.5, 2.0, np.nan, 11.0, 1.0]
+
+
+def island(path, rain=RAIN):
+    """A file of 3 x 4 cells, the first row of them sea, whose mean of the others is `rain`."""
+    rain = np.array(rain, dtype=float)
+    cells = rain[:, None, None] + np.linspace(-0.4, 0.4, 12).reshape(3, 4)
+    cells[:, 1:] += rain[:, None, None] - cells[:, 1:].mean(axis=(1, 2), keepdims=True)
+    cells[:, 0] = np.nan
+    times = pd.date_range("2001-01-01", periods=len(rain))
+    xr.Dataset({"tp": (("time", "y", "x"), cells)}, {"time": times}).to_netcdf(path)
+    return path
+
+
+def test_mean_over_cells_that_are_ever_known(tmp_path):
+    got = read_series(Series(str(island(tmp_path / "r.nc")), "tp"))
+    np.testing.assert_allclose(got["tp"], RAIN, atol=1e-12)
+    with xr.open_dataset(tmp_path / "r.nc") as data:
+        holed = data.load()
+    holed["tp"][3, 2, 2] = np.nan  # one land cell missing: the mean of that day is not known
+    holed.to_netcdf(tmp_path / "holed.nc")
+    got = read_series(Series(str(tmp_path / "holed.nc"), "tp"))
+    assert list(np.flatnonzero(np.isnan(got["tp"]))) == [3, 5]
+    largest = read_series(Series(str(tmp_path / "r.nc"), "tp", "max"))
+    np.testing.assert_allclose(largest["tp"], holed["tp"][:, 1:].max(("y", "x"), skipna=False)
+                               .where(np.arange(8) != 3, largest["tp"][3]))  # fmt: skip
+
+
+def test_csv_in_any_order(tmp_path):
+    (tmp_path / "r.csv").write_text("time,tp\n2001-01-02,3\n2001-01-01T12:00Z,\n")
+    got = read_series(Series(str(tmp_path / "r.csv"), "tp"))
+    assert list(got["time"]) == [pd.Timestamp("2001-01-01 12:00"), pd.Timestamp("2001-01-02")]
+    assert np.isnan(got["tp"][0]) and got["tp"][1] == 3
+
+
+def label(path, times, match_time="day", grid=GRID, **limits):
+    table = read_series(Series(str(path), "tp"))
+    incidents = Incidents(
+        rule="series", where={"tp": {"min": 10.0}}, hard_negatives={"tp": {"min": 1.0}}
+    )
+    kind = kinds_of(table, incidents, others="background")
+    known = table["tp"].notna().to_numpy()
+    return label_from_series(table, kind, known, times, grid, match_time)
+
+
+def test_kinds_spells_and_days_without_a_value(tmp_path):
+    noon = pd.date_range("2000-12-31 12:00", periods=9, freq="D")
+    got = label(island(tmp_path / "r.nc"), noon)
+    kind = got.table.set_index("step")["kind"].map(lambda k: GROUPS[k]).to_dict()
+    assert kind == {2: "incident", 3: "incident", 5: "hard_negative", 7: "incident",
+                    8: "hard_negative"}  # fmt: skip
+    names = got.table.set_index("step")["incident_id"]
+    assert names[2] == names[3] == "20010102T00" != names[7]
+    assert names[5] == "" and got.table["storms"].iloc[0] == {names[2]}
+    assert list(np.flatnonzero(got.unlabelled)) == [0, 6]  # before the series; missing
+    assert got.unused == {"incidents_outside_times": 0, "times_without_label": 2}
+
+
+def test_bad_series(tmp_path):
+    path = island(tmp_path / "r.nc")
+    days = pd.date_range("2001-01-01", periods=8)
+    with pytest.raises(InputError, match="whole_field` must be true"):
+        label(path, days, grid=PatchGrid(GRID.latitude, GRID.longitude, 16, 4))
+    with pytest.raises(InputError, match="must overlap the fields in time"):
+        label(path, days + pd.Timedelta("900D"))
+    with pytest.raises(InputError, match="Did you mean `tp`"):
+        read_series(Series(str(path), "tpp"))
+    with pytest.raises(InputError, match="no such file"):
+        read_series(Series(str(tmp_path / "none.nc"), "tp"))
+    (tmp_path / "bad.csv").write_text("time,tp\nsoon,3\n")
+    with pytest.raises(InputError, match="must hold each date once"):
+        read_series(Series(str(tmp_path / "bad.csv"), "tp"))
+    (tmp_path / "bad.nc").write_text("no file of fields")
+    with pytest.raises(InputError, match="cannot open"):
+        read_series(Series(str(tmp_path / "bad.nc"), "tp"))
