@@ -109,21 +109,36 @@ def _on_workers(
     client: Any, function: Callable[[Any, int], Any], shared: Any, items: Sequence[int]
 ) -> Iterator[None]:
     from distributed import as_completed
+    from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
 
-    (sent,) = client.scatter([shared], broadcast=True, hash=False)
-    jobs = [client.submit(function, sent, item, pure=False, retries=RETRIES) for item in items]
+    todo = dict.fromkeys(items)
+    jobs: dict[Any, int] = {}
     try:
-        for job in as_completed(jobs):  # type: ignore[no-untyped-call]
-            job.result()
-            yield
-    except KilledWorker as error:
+        for attempt in range(RETRIES + 1):
+            client.wait_for_workers(1)  # a queue may take hours
+            (sent,) = client.scatter([shared], broadcast=True, hash=False)
+            jobs = {
+                client.submit(function, sent, item, pure=False, retries=RETRIES): item
+                for item in todo
+            }
+            try:
+                for job in as_completed(jobs):  # type: ignore[no-untyped-call]
+                    job.result()
+                    del todo[jobs[job]]
+                    yield
+                return
+            except FutureCancelledError:  # the last worker is gone, and what was sent with it
+                if attempt == RETRIES:
+                    raise
+                log.warning("all workers were lost; %d parts are given out again", len(todo))
+    except (KilledWorker, FutureCancelledError) as error:
         raise InputError(
             f"`cluster`: workers died again and again at one part ({error}). Give each more "
             "memory, or take smaller chunks of the fields."
         ) from error
     finally:
-        client.cancel(jobs)
+        client.cancel(list(jobs))
 
 
 @contextmanager
@@ -149,13 +164,14 @@ def _client(cluster: Cluster) -> Iterator[Any]:
     else:
         made = _batch_queue(cluster.where, cluster.queue)
         made.scale(jobs=cluster.number)
+        log.info("waiting for the first of %d jobs in the queue", cluster.number)
     with made, Client(made) as client:  # type: ignore[no-untyped-call]
         yield client
 
 
 def _batch_queue(where: str, arguments: Mapping[str, Any]) -> Any:
     try:
-        import dask_jobqueue  # type: ignore[import-not-found]
+        import dask_jobqueue
     except ImportError as error:
         raise InputError(
             f"`cluster.where: {where}` needs dask-jobqueue, which is not installed. "

@@ -20,7 +20,7 @@ import data_pipelines.fields
 import data_pipelines.parts
 from data_pipelines.blocks import build_part
 from data_pipelines.build import build_store
-from data_pipelines.cluster import Cluster, compute
+from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.parts import Layout, chunk_samples
 from data_pipelines.settings import Fields, Incidents, Patches
@@ -245,14 +245,3 @@ def test_parts_begin_at_chunks_and_never_overlap(sizes, chunk):
 def test_chunks_are_powers_of_two(monkeypatch):
     monkeypatch.undo()
     assert chunk_samples(32 * 32 * 4 * 4) == 256 and chunk_samples(10**9) == 16
-
-
-def test_places(tmp_path):
-    with pytest.raises(InputError, match="Did you mean `threads`"):
-        Cluster("thread")
-    with pytest.raises(InputError, match="not be negative"):
-        Cluster("threads", -1)
-    with pytest.raises(InputError, match="does not answer"):
-        compute(build_part, None, [0], Cluster("tcp://127.0.0.1:9"))
-    with pytest.raises(InputError, match="needs dask-jobqueue"):
-        compute(build_part, None, [0], Cluster("slurm"))

@@ -1,0 +1,68 @@
+"""Where the work is done; the store comes out the same everywhere (see test_parts)."""
+
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.blocks import build_part
+from data_pipelines.cluster import Cluster, compute
+from data_pipelines.errors import InputError
+
+SBATCH = """#!/bin/bash
+# A queue of one machine: runs the script at once, beside everything else.
+cp "$1" {folder}/job.sh
+nohup bash {folder}/job.sh > {folder}/job.log 2>&1 < /dev/null &
+echo "Submitted batch job $!"
+"""
+
+
+def mark(folder, item):
+    """Writes which process did an item."""
+    (folder / str(item)).write_text(str(os.getpid()))
+
+
+def mark_or_die(folder, item):
+    """The same, but the first to come takes its process with it."""
+    if item == 1 and not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    mark(folder, item)
+
+
+@pytest.mark.timeout(180)
+def test_the_only_worker_dies_and_the_work_is_done(tmp_path):
+    compute(mark_or_die, tmp_path, [0, 1, 2], Cluster("processes", 1))
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["0", "1", "2", "died"]
+
+
+def test_places(monkeypatch):
+    with pytest.raises(InputError, match="Did you mean `threads`"):
+        Cluster("thread")
+    with pytest.raises(InputError, match="not be negative"):
+        Cluster("threads", -1)
+    with pytest.raises(InputError, match="does not answer"):
+        compute(build_part, None, [0], Cluster("tcp://127.0.0.1:9"))
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(InputError, match="needs dask-jobqueue"):
+        compute(build_part, None, [0], Cluster("slurm"))
+
+
+@pytest.mark.timeout(180)
+def test_a_batch_queue_does_the_work(tmp_path, monkeypatch):
+    """Through dask-jobqueue and its job script, with commands that stand in for Slurm's."""
+    pytest.importorskip("dask_jobqueue")
+    for name, text in (("sbatch", SBATCH.format(folder=tmp_path)), ("scancel", "#!/bin/bash\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    queue = {"memory": "1GB", "interface": "lo", "account": "climate", "walltime": "00:10:00"}
+    compute(mark, tmp_path, [0, 1, 2], Cluster("slurm", 1, queue))
+    done_by = {(tmp_path / str(k)).read_text() for k in range(3)}
+    assert len(done_by) == 1 and done_by != {str(os.getpid())}
+    script = (tmp_path / "job.sh").read_text()
+    assert "#SBATCH -A climate" in script and "#SBATCH -t 00:10:00" in script
