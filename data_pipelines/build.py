@@ -1,6 +1,5 @@
 """The whole preprocessing line, one call a stage."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from data_pipelines.groups import Grouping, Groups
 from data_pipelines.labelling import Labeller, make_labeller
 from data_pipelines.labels import PatchLabels
 from data_pipelines.patches import Listing, sample_coordinates
-from data_pipelines.quality import Finding, Quality, joined, write_report
+from data_pipelines.quality import Finding, Quality, findings_of, joined, write_report
 from data_pipelines.schema import GROUPS, SPLITS, Columns, IntArray, PatchGrid, duration_hours
 from data_pipelines.settings import Fields, Incidents, Patches, Splits, store_settings
 from data_pipelines.splits import separate_storms, split_times
@@ -143,6 +142,9 @@ def build_from(
     if same_build(path, attributes):
         log.info("patch store %s is up to date", path)
         return path
+    quality = quality or Quality()
+    if quality.strict and (of_files := findings_of(array)):  # before anything is computed
+        write_report(path.with_name("quality.json"), of_files, {}, quality)
     times = pd.DatetimeIndex(array.indexes["time"])
     split = time_split(times, splits, [str(lag) for lag in array["lag"].values])
     labels = labeller(times, grid, split)
@@ -166,7 +168,7 @@ def build_from(
     if 0 < len(todo) < len(job.bounds):
         log.info("%d of %d parts are there already", len(job.bounds) - len(todo), len(job.bounds))
     compute(build_part, job, todo, cluster or Cluster(), title="building", progress=progress)
-    return _finish(writer, job, attributes, labels, reasons, splits, quality or Quality())
+    return _finish(writer, job, attributes, labels, reasons, splits, quality)
 
 
 def _finish(
@@ -181,14 +183,13 @@ def _finish(
     """From the parts to the store: quality, statistics, target set, and the values of samples."""
     listing, grid = job.listing, job.listing.grid
     parts = writer.facts()
-    of_times = [Finding(**found) for found in json.loads(job.fields.attrs.get("findings", "[]"))]
     of_blocks = joined(
         Finding(**found)
         for part in parts
         for block in part["blocks"]
         for found in block["findings"]
     )
-    findings = [*of_times, *labels.findings, *of_blocks]
+    findings = [*findings_of(job.fields), *labels.findings, *of_blocks]
     for found in findings:
         log.warning("%s", found.line())
     codes, left_out = assign_splits(writer, listing, splits.target_per_group)

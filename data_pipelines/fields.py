@@ -20,7 +20,7 @@ import xarray as xr
 from data_pipelines.coordinates import TIME_NAMES, canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.periods import interval
-from data_pipelines.quality import time_findings
+from data_pipelines.quality import UNREADABLE, Finding, time_findings
 from data_pipelines.schema import FIELD_DIMS, duration_hours
 
 # unit -> (SI unit, factor, offset)
@@ -50,6 +50,8 @@ def open_fields(
 ) -> xr.DataArray:
     """Opens NetCDF files or a Zarr store as one lazy array of canonical fields.
 
+    Of several files those that cannot be opened are left out and reported.
+
     Args:
         paths: NetCDF files (joined along time and variables) or one Zarr store, on disk or by
             its address (``gs://``, ``s3://``, ``https://``).
@@ -62,21 +64,29 @@ def open_fields(
 
     Returns:
         float32, dims ``(time, variable, latitude, longitude)``, dask-backed; what is wrong
-        along time is in the attribute ``findings`` (JSON). ``variable`` holds
+        with files and times is in the attribute ``findings`` (JSON). ``variable`` holds
         ``msl``, ``msl-24h``, ...; along it lie the coordinates ``units``, ``standard_name``,
         ``base_variable`` and ``lag``.
 
     Raises:
-        InputError: a file or variable is missing, or the grid is not regular.
+        InputError: a file or variable is missing, no file can be opened, or the grid is not
+            regular.
     """
-    dataset = canonical_coordinates(_open(paths))
+    opened, unread = _open(paths)
+    dataset = canonical_coordinates(opened)
     if period:
         dataset = _within(dataset, period, lags)
     dataset, findings = time_findings(dataset)
+    findings = unread + findings
     fields = []
     for i, name in enumerate(variables):
         fallback = standard_names[i] if i < len(standard_names) else ""
-        fields.append(_select(dataset, name, fallback, sign=name in hemisphere_sign))
+        try:
+            fields.append(_select(dataset, name, fallback, sign=name in hemisphere_sign))
+        except InputError as error:
+            if not unread:
+                raise
+            raise InputError(f"{error} Not all files can be opened: {unread[0].line()}") from error
     for name in hemisphere_sign:
         if name not in variables:
             raise unknown_name("`fields.hemisphere_sign`: variable", name, variables)
@@ -105,32 +115,47 @@ def _within(dataset: xr.Dataset, period: str, lags: Sequence[str]) -> xr.Dataset
     return inside
 
 
-def _open(paths: Sequence[str | Path]) -> xr.Dataset:
+def _open(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
     files = [str(p) if is_url(p) else Path(p).expanduser() for p in paths]
     if not files:
         raise InputError("`fields.paths` must name at least one NetCDF file or Zarr store, got [].")
     for file in files:
         if isinstance(file, Path) and not file.exists():
             raise InputError(f"`fields.paths`: no such file: {file}. Check the path.")
-    try:
-        parts = [_open_one(file) for file in files]
-        if len(parts) == 1:
-            return parts[0]
-        joined = xr.combine_by_coords(parts, combine_attrs="override")
-        assert isinstance(joined, xr.Dataset)
-        return joined
-    except (ValueError, OSError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "did not find a match" in first:
-            first = "no known format"
-        elif "monotonic global indexes" in first:
-            first = "they overlap in time. Give each time once."
+    parts, unread = [], []
+    for file in files:
+        try:
+            parts.append(_open_one(file))
+        except (ValueError, OSError, KeyError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = _first_line(error)
+            unread.append(Finding(str(file), UNREADABLE, 0, reason, reason))
+    if not parts:
         raise InputError(
             f"`fields.paths`: cannot open {', '.join(map(str, files[:3]))} as NetCDF or Zarr: "
-            f"{first}"
+            f"{unread[0].first}"
+        )
+    if len(parts) == 1:
+        return parts[0], unread
+    try:
+        joined = xr.combine_by_coords(parts, combine_attrs="override")
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"`fields.paths`: cannot join {', '.join(map(str, files[:3]))}: {_first_line(error)}"
         ) from error
+    assert isinstance(joined, xr.Dataset)
+    return joined, unread
+
+
+def _first_line(error: Exception) -> str:
+    """What a library says, in one line."""
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "did not find a match" in first:
+        return "no known format"
+    if "monotonic global indexes" in first:
+        return "they overlap in time. Give each time once."
+    return first
 
 
 def is_url(path: str | Path) -> bool:

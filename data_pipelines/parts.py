@@ -134,9 +134,11 @@ def read_record(folder: Path, number: int) -> tuple[Columns, dict[str, Any]]:
 
 
 def is_whole(folder: Path, number: int) -> bool:
-    """True when the record of a part is there and its files are those that it tells of."""
+    """True when the record of a part is there, all was read, and its files are as it tells."""
     try:
         _, facts = read_record(folder, number)
+        if facts.get("unreadable"):
+            return False  # perhaps it can be read now
     except (OSError, ValueError, KeyError):
         return False
     return altered(folder, facts["files"]) is None

@@ -29,6 +29,7 @@ LIMITS = {
 }
 FINITE = float(np.finfo(np.float32).max)
 PROBLEMS = ("missing", "infinite", "impossible")
+UNREADABLE = "unreadable"
 
 
 @dataclass
@@ -47,10 +48,11 @@ class Finding:
     """Values of one variable that cannot be used, or times that are not as they should be.
 
     Attributes:
-        variable: its name; ``time``, or ``expver`` for the version of ERA5.
-        problem: one of PROBLEMS; of times ``missing``, ``repeated``, ``preliminary``
+        variable: its name; ``time``; ``expver`` for the version of ERA5; ``fields`` for all of a
+            chunk; or a file.
+        problem: one of PROBLEMS; UNREADABLE; of times ``missing``, ``repeated``, ``preliminary``
             (ERA5T) or ``mixed`` (ERA5 and ERA5T side by side; the final one is taken).
-        values: how many.
+        values: how many; 0 of a file that cannot be opened, of which nothing is known.
         first: first time at which it occurs, ISO 8601.
         last: last time.
     """
@@ -63,6 +65,8 @@ class Finding:
 
     def line(self) -> str:
         """One line for people."""
+        if not self.values:
+            return f"{self.variable}: {self.problem}: {self.first}"
         when = self.first if self.first == self.last else f"{self.first} to {self.last}"
         return f"{self.variable}: {self.values} {self.problem} values, {when}"
 
@@ -157,6 +161,11 @@ def time_findings(dataset: xr.Dataset) -> tuple[xr.Dataset, list[Finding]]:
 
 def _of_times(variable: str, problem: str, times: pd.DatetimeIndex) -> Finding:
     return Finding(variable, problem, len(times), times[0].isoformat(), times[-1].isoformat())
+
+
+def findings_of(fields: xr.DataArray) -> list[Finding]:
+    """What opening found: the attribute ``findings`` of canonical fields."""
+    return [Finding(**found) for found in json.loads(fields.attrs.get("findings", "[]"))]
 
 
 def joined(findings: Iterable[Finding]) -> list[Finding]:

@@ -11,9 +11,9 @@ from test_build import LAGS, SPLIT, build
 from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from data_pipelines.quality import Finding, Quality, check_block, joined
+from data_pipelines.quality import Finding, Quality, check_block, findings_of, joined
 from data_pipelines.schema import SPLITS
-from data_pipelines.settings import Fields, Incidents, Patches
+from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.store import open_store
 
 
@@ -136,3 +136,92 @@ def test_era5_and_era5t_side_by_side(small, tmp_path):
     np.testing.assert_allclose(got.values[8:], wanted[8:] + 1.0, rtol=1e-6)
     (found,) = json.loads(got.attrs["findings"])
     assert (found["variable"], found["problem"], found["values"]) == ("expver", "mixed", 12)
+
+
+def monthly(data, folder, months=3):
+    """The fields in several files."""
+    edges = np.linspace(0, data.sizes["time"], months + 1).astype(int)
+    paths = []
+    for k in range(months):
+        paths.append(folder / f"part{k}.nc")
+        data.isel(time=slice(edges[k], edges[k + 1])).to_netcdf(paths[-1])
+    return paths
+
+
+def test_a_file_that_cannot_be_opened_is_left_out_and_reported(small, small_files, tmp_path):
+    paths = monthly(small[0], tmp_path, 6)
+    times = open_fields(paths, ["msl"]).indexes["time"]
+    paths[2].write_text("no longer a file of fields")
+    with xr.open_dataset(paths[3]) as after, xr.open_dataset(paths[1]) as before:
+        gap = (times < after["time"].values[0]) & (times > before["time"].values[-1])
+    array = open_fields(paths, ["msl"])
+    assert list(array.indexes["time"]) == list(times[~gap])
+    unreadable, missing = findings_of(array)
+    assert unreadable.variable == str(paths[2]) and unreadable.problem == "unreadable"
+    assert "no known format" in unreadable.line()
+    assert (missing.problem, missing.values) == ("missing", gap.sum())
+    fields = Fields([str(p) for p in paths], ["msl"])
+    incidents = Incidents(catalogue=str(small_files[1]), where={"deepening_bergeron": {"min": 1.0}})
+    rest = (incidents, Patches(8, 2, 0.2), Splits(target_per_group=2, gap="0h"))
+    with pytest.raises(InputError, match=r"strict` allows no finding, got 2, .*part2.nc"):
+        build_store(tmp_path / "p.zarr", fields, *rest, quality=Quality(strict=True))
+    assert not list(tmp_path.glob("p.zarr*"))  # nothing was computed
+    store = open_store(build_store(tmp_path / "p.zarr", fields, *rest))
+    assert not np.isin(store["time"].values, times[gap]).any()
+    for path in paths:
+        path.write_text("nothing")
+    with pytest.raises(InputError, match=r"cannot open .*part0.nc"):
+        open_fields(paths, ["msl"])
+
+
+def test_a_variable_in_a_file_that_cannot_be_opened(small, tmp_path):
+    small[0][["msl"]].to_netcdf(tmp_path / "msl.nc")
+    (tmp_path / "vo.nc").write_text("nothing")
+    with pytest.raises(InputError, match=r"`vo850` is unknown.*vo.nc: unreadable"):
+        open_fields([tmp_path / "msl.nc", tmp_path / "vo.nc"], ["msl", "vo850"])
+
+
+@pytest.mark.parametrize("kind", ["nc", "zarr"])
+def test_a_chunk_that_cannot_be_read_loses_its_samples_only(
+    small, small_files, tmp_path, kind, monkeypatch
+):
+    """Oracle: the store of the same fields, whole; and again when the chunk has come back."""
+    data = small[0][["msl"]]
+    path = tmp_path / f"fields.{kind}"
+    if kind == "nc":
+        encoding = {"zlib": True, "chunksizes": (8, 37, 72)}
+        data.to_netcdf(path, encoding={"msl": encoding})
+    else:
+        data.chunk(time=8).to_zarr(path, consolidated=False)
+    fields = Fields([str(path)], ["msl"])
+    incidents = Incidents(catalogue=str(small_files[1]), where={"deepening_bergeron": {"min": 1.0}})
+    rest = (incidents, Patches(8, 2, 0.2), Splits(target_per_group=2, gap="0h"))
+    monkeypatch.setattr("data_pipelines.fields.CHUNK_BYTES", 8 * 37 * 72 * 4)
+    whole = open_store(build_store(tmp_path / "whole.zarr", fields, *rest)).compute()
+    if kind == "nc":
+        bytes_of, at = path.read_bytes(), None
+        for at in range(len(bytes_of) // 2, len(bytes_of)):
+            if bytes_of[at : at + 2] == b"\x78\x5e":  # the head of a deflated chunk
+                break
+        path.write_bytes(bytes_of[: at + 40] + b"\xff" * 64 + bytes_of[at + 104 :])
+    else:
+        chunk = path / "msl" / "c" / "5" / "0" / "0"
+        fine = chunk.read_bytes()
+        chunk.write_bytes(b"not compressed")
+    got = open_store(build_store(tmp_path / "holed.zarr", fields, *rest)).compute()
+    report = json.loads((tmp_path / "quality.json").read_text())
+    (found,) = report["findings"]
+    assert (found["variable"], found["problem"]) == ("fields", "unreadable")
+    first, last = np.datetime64(found["first"]), np.datetime64(found["last"])
+    lost = (got["time"].values >= first) & (got["time"].values <= last)
+    assert 0 < lost.sum() < lost.size / 3
+    assert (got["split"].values[lost] == 0).all() and got.attrs["dropped"]["missing_values"] > 0
+    np.testing.assert_array_equal(got["patches"].values[~lost], whole["patches"].values[~lost])
+    assert np.isnan(got["patches"].values[lost]).all()
+    if kind == "zarr":
+        strict = {"quality": Quality(strict=True)}
+        with pytest.raises(InputError, match="got 1, the first: fields: .* unreadable"):
+            build_store(tmp_path / "again.zarr", fields, *rest, **strict)
+        chunk.write_bytes(fine)
+        again = open_store(build_store(tmp_path / "again.zarr", fields, *rest, **strict))
+        np.testing.assert_array_equal(again["patches"].values, whole["patches"].values)

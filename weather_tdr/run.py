@@ -18,6 +18,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.image_store import image_settings, write_image_store
 from data_pipelines.incidents import at_times, read_catalogue, select_rows
+from data_pipelines.quality import findings_of
 from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
@@ -273,6 +274,8 @@ def map_fields(
             "Images have no map."
         )
     fields = open_fields(list(paths), **detector.open_arguments())
+    for found in findings_of(fields):
+        log.warning("%s", found.line())
     output = output or folder / "maps" / Path(paths[0]).stem
     draw_maps(detector, fields, output, maps or Maps(), progress=progress)
     return output
