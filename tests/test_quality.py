@@ -207,7 +207,7 @@ def test_a_chunk_that_cannot_be_read_loses_its_samples_only(
     else:
         chunk = path / "msl" / "c" / "5" / "0" / "0"
         fine = chunk.read_bytes()
-        chunk.write_bytes(b"not compressed")
+        chunk.write_bytes(b"x" * len(fine))  # the size is in the fingerprint
     got = open_store(build_store(tmp_path / "holed.zarr", fields, *rest)).compute()
     report = json.loads((tmp_path / "quality.json").read_text())
     (found,) = report["findings"]
@@ -220,7 +220,7 @@ def test_a_chunk_that_cannot_be_read_loses_its_samples_only(
     assert np.isnan(got["patches"].values[lost]).all()
     if kind == "zarr":
         strict = {"quality": Quality(strict=True)}
-        with pytest.raises(InputError, match="got 1, the first: fields: .* unreadable"):
+        with pytest.raises(InputError, match=r"got 1, the first: fields: .* unreadable"):
             build_store(tmp_path / "again.zarr", fields, *rest, **strict)
         chunk.write_bytes(fine)
         again = open_store(build_store(tmp_path / "again.zarr", fields, *rest, **strict))
