@@ -106,8 +106,8 @@ def own_device() -> torch.device:
 
 def make_model(store: xr.Dataset, network: str, settings: Train) -> nn.Module:
     """The network of a cell, untrained."""
-    channels, size = store.sizes["variable"], store.sizes["y"]
+    channels, size = store.sizes["variable"], (store.sizes["y"], store.sizes["x"])
     if network:
-        return make_network(network, channels, size, len(meanings(store, "label")))
+        return make_network(network, channels, size[0], len(meanings(store, "label")))
     stride = store.attrs["grid"]["stride"]
     return PatchNet(channels, size, stride, settings.width, settings.dropout)
