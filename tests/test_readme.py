@@ -98,6 +98,24 @@ def test_the_configuration_for_an_archive_is_valid(tmp_path):
         assert read_config(path, overrides).cluster.workers in (8, 16)
 
 
+def test_the_rules_and_groups_shown_are_valid(tmp_path):
+    text = (ROOT / "docs" / "labels.md").read_text()
+    shown = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    rules = set()
+    for block in shown:
+        (tmp_path / "one.yaml").write_text(block)
+        config = read_config(tmp_path / "one.yaml")
+        rules.add(config.incidents.rule)
+        assert set(re.findall(r"^(\w+):", block, re.M)) <= {"incidents", "patches", "groups"}
+    assert rules == {"catalogue", "exceedance", "mask", "series"}
+    assert "north_pacific" in config.groups.regions
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_configurations_are_valid(path):
+    assert read_config(path).name == path.stem
+
+
 def test_there_are_tables_and_files():
     assert {"run", "results", "cost"} <= {kind for kind, _, _ in TABLE.findall(README)}
     for path in re.findall(r"\]\(([^)h][^)]*)\)", README):
