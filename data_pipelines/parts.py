@@ -52,7 +52,7 @@ def chunk_samples(patch_bytes: int) -> int:
 
 def chunk_file(chunk: int) -> str:
     """File of a chunk of the patches, in the store."""
-    return f"patches/c/{chunk}/0/0/0"
+    return f"patches/c.{chunk}.0.0.0"
 
 
 class PartWriter:

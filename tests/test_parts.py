@@ -212,9 +212,9 @@ def test_an_altered_store_is_refused_by_part(reference, tmp_path):
     shutil.copytree(reference, path)  # has other times of change
     open_store(path)
     parts = {
-        "patches/c/2/0/0/0": "part 0",
+        "patches/c.2.0.0.0": "part 0",
         "label/c/0": "the values of the samples",
-        "patches/c/5/0/0/0": "part 1",
+        "patches/c.5.0.0.0": "part 1",
         "chunk_checksum/c/0": "the values of the samples",
     }
     for file, part in parts.items():
