@@ -7,6 +7,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.patches import Cutter
 from data_pipelines.schema import PatchGrid
+from weather_tdr.dense import dense_probability
 from weather_tdr.maps import incident_map, write_map
 from weather_tdr.model_files import Detector
 from weather_tdr.models import PatchNet, probability
@@ -70,6 +71,19 @@ def test_dense_map_equals_patch_by_patch(small_files, resolution, size, stride):
     wanted = patch_by_patch(found, fields.compute(), model)
     np.testing.assert_allclose(found.values, wanted, atol=2e-6)
     assert found.values.std() > 1e-4
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_bands_and_batches_change_nothing(monkeypatch, step):
+    """Two fields at once and one by one, in bands of a row, give what the whole field gives."""
+    model = detector(16, 4).model
+    fields = torch.randn(3, 4, 43, 50, generator=torch.Generator().manual_seed(1))
+    whole = dense_probability(model, fields, step)
+    assert whole.shape == ((3, 28, 35) if step == 1 else (3, 7, 9))
+    monkeypatch.setattr("weather_tdr.dense.TILE_BYTES", 1)
+    for k in range(3):
+        part = dense_probability(model, fields[k : k + 1], step)
+        torch.testing.assert_close(part[0], whole[k], atol=1e-6, rtol=0)
 
 
 def test_stride_map_lies_on_the_training_patches(small_files):

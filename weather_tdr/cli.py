@@ -75,10 +75,12 @@ def _dispatch(argv: list[str]) -> None:
     _common(sub, resume=False)
     sub = commands.add_parser(
         "benchmark",
-        help="methods x seeds on one data set; the cost of steering; the speed of pipelines",
+        help="methods x seeds on one data set; cost of steering; speed of pipelines and of maps",
     )
     sub.add_argument(
-        "config", metavar="CONFIG", help="configs/benchmarks/NAME.yaml, `cost` or `pipelines`"
+        "config",
+        metavar="CONFIG",
+        help="configs/benchmarks/NAME.yaml, cost, pipelines or maps",
     )
     _common(sub, resume=False)
     sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
@@ -116,7 +118,13 @@ def _dispatch(argv: list[str]) -> None:
         from weather_tdr.benchmarks import Benchmark, run_benchmark
         from weather_tdr.cost_benchmark import CostBenchmark, run_cost
 
-        if arguments.config == "pipelines":
+        if arguments.config == "maps":
+            from weather_tdr.map_benchmark import MapBenchmark, run_maps
+
+            maps = read_yaml(MapBenchmark, None, overrides)
+            print(run_maps(maps).to_string(index=False))
+            _tell(maps.folder)
+        elif arguments.config == "pipelines":
             from weather_tdr.pipeline_benchmark import PipelineBenchmark, run_pipelines
 
             pipelines = read_yaml(PipelineBenchmark, None, overrides)
@@ -222,6 +230,7 @@ def _tell(folder: Path) -> None:
         "table.md": "table",
         "methods.png": "figure",
         "cost.csv": "cost of a step",
+        "maps.csv": "speed of maps",
     }
     for pattern in ("", "*/"):
         for name, note in notes.items():

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from tqdm import tqdm
 
 from data_pipelines.errors import InputError
 from data_pipelines.schema import PatchGrid
+from weather_tdr.dense import dense_probability
 from weather_tdr.model_files import Detector
-from weather_tdr.models import probability
 
 Resolution = Literal["grid", "stride"]
 STEPS_AT_ONCE = 8
@@ -99,7 +98,8 @@ def incident_map(
             if wraps:
                 values = np.concatenate([values, values[..., : width - 1]], axis=-1)
             scaled = detector.normalise(values).to(device)
-            parts.append(_positions(detector, scaled, rows, columns, step).cpu().numpy())
+            found_here = dense_probability(detector.model, scaled, step)
+            parts.append(found_here[:, :rows, :columns].cpu().numpy())
             bar.update(len(values))
     bar.close()
     north = latitude[0] - grid.dlat * (np.arange(rows) * step + (height - 1) / 2)
@@ -134,25 +134,6 @@ def incident_map(
 
 def _axis(name: str, units: str, axis: str) -> dict[str, str]:
     return {"standard_name": name, "units": units, "axis": axis}
-
-
-def _positions(
-    detector: Detector, scaled: torch.Tensor, rows: int, columns: int, step: int
-) -> torch.Tensor:
-    """Probability at `rows` x `columns` positions, `step` points apart: shift and stitch."""
-    stride = detector.grid["stride"]
-    out = torch.empty(len(scaled), rows, columns, device=scaled.device)
-    shifts = stride // step
-    with torch.inference_mode():
-        for dy in range(shifts):
-            for dx in range(shifts):
-                place = out[:, dy::shifts, dx::shifts]
-                if place.numel() == 0:
-                    continue
-                logits = detector.model.maps(scaled[:, :, dy:, dx:])
-                values = probability(logits)
-                place.copy_(values[:, : place.shape[1], : place.shape[2]])
-    return out
 
 
 def write_map(
