@@ -1,4 +1,4 @@
-"""The one error that a user can mend: bad input or configuration."""
+"""The errors that a user can mend: bad input or configuration."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 class InputError(ValueError):
     """Bad input or configuration. One line: the thing, what is wrong, the value, the fix."""
+
+
+class Diverged(InputError):
+    """A loss is no longer finite."""
 
 
 def unknown_name(what: str, name: str, valid: Iterable[str], fix: str = "") -> InputError:

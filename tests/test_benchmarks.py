@@ -20,6 +20,7 @@ from weather_tdr.cli import main
 from weather_tdr.cost import CASES, measure_cost
 from weather_tdr.image_models import make_network
 from weather_tdr.scores import Counts
+from weather_tdr.tables import by_score, overview_markdown
 from weather_tdr.train import SCHEDULES
 
 CONFIG = """
@@ -67,12 +68,12 @@ def test_results_resume_and_other_settings(tmp_path, capsys):
     main(["benchmark", str(config), "--quiet", f"--methods=[{own}]", "--seeds=1"])
     assert pd.read_csv(folder / "results.csv")["data"].tolist() == ["train + target"]
     # A cell that fails leaves the others, and says why.
-    own.write_text("weighting: inverse_frequency")
     with pytest.raises(SystemExit) as stop:
-        main(["benchmark", str(config), "--quiet", f"--methods=[{own},merge_target]",
-              "--seeds=1", "--train.learning_rate=1e30"])  # fmt: skip
+        main(["benchmark", str(config), "--quiet", "--methods=[balanced_sampling,merge_target]",
+              "--seeds=1", "--train.batch=1"])  # fmt: skip
     assert stop.value.code == 2
-    assert "2 of 2 cells failed" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "1 of 2 cells failed, the first is balanced_sampling" in err and "train.batch" in err
     with pytest.raises(SystemExit):
         main(["benchmark", str(config), "--network", "lenet"])
     assert "Did you mean `lenet5`" in capsys.readouterr().err
@@ -116,9 +117,23 @@ def test_learning_rates_are_chosen_on_validation_over_other_draws(tmp_path, caps
     cells = set((tmp_path / "tiny" / "cells").iterdir())
     main(["benchmark", str(config), "--quiet", "--train.learning_rate=0.05", *held])
     assert set((tmp_path / "tiny" / "cells").iterdir()) == cells
-    with pytest.raises(SystemExit):
-        main(["benchmark", str(config), "--quiet", "--learning_rates=[1e30]", *held])
-    assert "failed at every one" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_is_a_result_without_scores(tmp_path, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG.format(output=tmp_path))
+    main(["benchmark", str(config), "--quiet", "--train.learning_rate=1e30"])
+    results = pd.read_csv(tmp_path / "tiny" / "results.csv")
+    assert results["diverged"].all() and results["balanced_accuracy"].isna().all()
+    assert results["steps"].isna().all() and len(results) == 4
+    assert "2 of 2 diverged" in capsys.readouterr().out
+    rows = pd.read_csv(tmp_path / "tiny" / "results.csv").assign(
+        balanced_accuracy=[0.6, 0.99, 0.7, np.nan], diverged=[False, False, False, True]
+    )
+    assert rows["method"].tolist() == ["uniform", "tdr"] * 2
+    assert by_score(rows, "balanced_accuracy") == ["uniform", "tdr"]
+    text = overview_markdown(rows)
+    assert "0.650 ± 0.071" in text and "1 of 2 diverged" in text and "0.99" not in text
 
 
 def test_long_tailed_with_epochs_and_augmentation(tmp_path):

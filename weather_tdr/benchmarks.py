@@ -6,6 +6,7 @@ A finished cell (method, setting, seed) is a file and is never run again.
 import hashlib
 import json
 import logging
+import math
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -170,23 +171,24 @@ def run_benchmark(
         for seed in range(benchmark.seeds)
         for cell in _cells(benchmark, data, images, seed, rates)
     ]
-    failed = _run(benchmark, wanted, benchmark.name, progress)
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise InputError(
-            f"{len(failed)} of {len(wanted)} cells failed, the first is {name}: {reason} "
-            "Finished cells are kept; the same command goes on with the rest."
-        )
+    _run(benchmark, wanted, benchmark.name, progress)
     results = pd.DataFrame([cell.result() for cell in wanted]).assign(command=command)
+    score = main_score(results)
+    if score not in results:  # all diverged
+        results[score] = math.nan
     write_atomically(folder / "results.csv", results.to_csv(index=False, float_format="%.6g"))
     write_atomically(folder / "table.md", benchmark_markdown(results))
-    figure = methods_figure(results, main_score(results), benchmark.name)
+    figure = methods_figure(results, score, benchmark.name)
     save_figure(figure, folder / "methods.png")
     return results
 
 
-def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -> dict[str, str]:
-    """Runs what is not finished; gives the reasons of the cells that failed."""
+def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -> None:
+    """Runs what is not finished.
+
+    Raises:
+        InputError: a cell failed; the others are kept.
+    """
     todo = [cell for cell in wanted if not cell.path.is_file()]
     for cell in {cell.store: cell for cell in todo}.values():
         if cell.images is not None:
@@ -208,7 +210,12 @@ def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -
                 failed[jobs[job].path.stem] = str(error)
             bar.update()
         bar.close()
-    return failed
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise InputError(
+            f"{len(failed)} of {len(wanted)} cells failed, the first is {name}: {reason} "
+            "Finished cells are kept; the same command goes on with the rest."
+        )
 
 
 def _choose_rates(
@@ -227,17 +234,15 @@ def _choose_rates(
         for rate in benchmark.learning_rates
     }
     cells = [cell for of_rate in tried.values() for cell in of_rate]
-    failed = _run(benchmark, cells, f"{benchmark.name}, learning rates", progress)
+    _run(benchmark, cells, f"{benchmark.name}, learning rates", progress)
     chosen = {}
     for method in benchmark.methods:
         scores = {}
         for rate, of_rate in tried.items():
-            own = [c for c in of_rate if c.method == method]
-            if not any(c.path.stem in failed for c in own):  # one that diverged is no candidate
-                scores[rate] = sum(c.result()["validation_score"] for c in own) / len(own)
-        if not scores:
-            reason = next(iter(failed.values()))
-            raise InputError(f"`{method}` failed at every one of `learning_rates`: {reason}")
+            own = [c.result() for c in of_rate if c.method == method]
+            diverged = any(r.get("diverged") for r in own)
+            mean = sum(r.get("validation_score") or math.nan for r in own) / len(own)
+            scores[rate] = -math.inf if diverged else mean
         chosen[method] = max(scores, key=lambda rate: scores[rate])
         log.info("learning rate of %s: %g of %s", method, chosen[method], scores)
     return chosen

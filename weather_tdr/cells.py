@@ -14,11 +14,12 @@ import torch
 import xarray as xr
 from torch import nn
 
+from data_pipelines.errors import Diverged
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.class_scores import balanced_accuracy, class_scores, rare_classes
-from weather_tdr.data import load_split
+from weather_tdr.data import Batch, load_split
 from weather_tdr.evaluate import class_probabilities
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.losses import with_cosine_layer
@@ -56,14 +57,39 @@ def run_cell(
         model = with_cosine_layer(model)
     model = model.to(own_device())
     train_set = load_split(store, "train")
-    history = fit(
-        model,
-        train_set,
-        load_split(store, "target"),
-        recipe,
-        settings,
-        names=meanings(store, "label" if recipe.weights_per == "class" else "group"),
-    )
+    row |= {
+        "method": recipe.name,
+        "data": recipe.data,
+        "seed": seed,
+        "learning_rate": train.learning_rate,
+        "diverged": False,
+        "steps": None,
+        "seconds": None,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit(),
+        "versions": VERSIONS,
+    }
+    if not network:
+        of_test = store["label"].to_numpy()[store["split"].to_numpy() == SPLITS.index("test")]
+        row |= {"imbalance": 1.0 - float(of_test.mean())}
+    try:
+        history = fit(
+            model,
+            train_set,
+            load_split(store, "target"),
+            recipe,
+            settings,
+            names=meanings(store, "label" if recipe.weights_per == "class" else "group"),
+        )
+        row |= _scores(model, store, network, train_set)
+        row |= {"steps": int(history["step"].iloc[-1]), "seconds": history.attrs["seconds"]}
+    except Diverged:
+        row |= {"diverged": True}  # a result too: it has no scores
+    write_atomically(path, json.dumps(no_nan(row)) + "\n")
+
+
+def _scores(model: nn.Module, store: xr.Dataset, network: str, train: Batch) -> dict[str, Any]:
+    """Scores on the test split, and the score on validation."""
     probability, label = class_probabilities(model, store, "test")
     # Networks for images are tested as they are; a detector has a threshold, from validation.
     said = probability.argmax(axis=1)
@@ -75,25 +101,9 @@ def run_cell(
         else:
             said = (probability[:, 1] >= choose_threshold(known[:, 1], truth)).astype(np.int64)
             validation = ranking_scores(known[:, 1], truth)["average_precision"]
-    counts = np.bincount(train_set.labels.numpy(), minlength=probability.shape[1])
+    counts = np.bincount(train.labels.numpy(), minlength=probability.shape[1])
     scores = class_scores(probability, said, label, rare_classes(counts))
-    if not network:
-        row |= {"imbalance": 1.0 - float(label.mean())}
-    row = {
-        **row,
-        "method": recipe.name,
-        "data": recipe.data,
-        "seed": seed,
-        "steps": int(history["step"].iloc[-1]),
-        "learning_rate": train.learning_rate,
-        **scores,
-        "validation_score": validation,
-        "seconds": history.attrs["seconds"],
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": commit(),
-        "versions": VERSIONS,
-    }
-    write_atomically(path, json.dumps(no_nan(row)) + "\n")
+    return {**scores, "validation_score": validation}
 
 
 def own_device() -> torch.device:

@@ -1,5 +1,7 @@
 """Results as Markdown tables, for the README and for `table.md`."""
 
+import math
+
 import pandas as pd
 
 from weather_tdr import configs_folder
@@ -11,7 +13,8 @@ def main_score(results: pd.DataFrame) -> str:
 
 
 def by_score(results: pd.DataFrame, score: str) -> list[str]:
-    """Methods by their mean score over settings and seeds, best first."""
+    """Methods by their mean score over settings and seeds, best first; any that diverged last."""
+    results = results.assign(**{score: results[score].where(~_diverged(results), -math.inf)})
     means = results.groupby(["method", "imbalance"])[score].mean().groupby("method").mean()
     return [str(m) for m in means.sort_values(ascending=False).index]
 
@@ -78,7 +81,7 @@ def overview_markdown(results: pd.DataFrame) -> str:
     ]
     for method in by_score(results, score):
         part = results[results["method"] == method]
-        cells = [_spread(part.loc[part["imbalance"] == v, score]) for v in settings]
+        cells = [_spread(part[part["imbalance"] == v], score) for v in settings]
         rate = f" {part['learning_rate'].iloc[0]:g} |" if tuned else ""
         lines.append(f"| `{method}` | {part['data'].iloc[0]} |{rate} {' | '.join(cells)} |")
     return "\n".join([*lines, "", _made(results)]) + "\n"
@@ -106,7 +109,7 @@ def markdown(results: pd.DataFrame) -> str:
     ]
     for method in by_score(results, score):
         part = results[results["method"] == method]
-        cells = [_spread(part[c]) for c in columns]
+        cells = [_spread(part, c) for c in columns]
         rate = f" {part['learning_rate'].iloc[0]:g} |" if tuned else ""
         lines.append(
             f"| `{method}` | {part['data'].iloc[0]} | {len(part)} |{rate} {' | '.join(cells)} | "
@@ -120,8 +123,18 @@ def _tuned(results: pd.DataFrame) -> bool:
     return "learning_rate" in results and results["learning_rate"].nunique() > 1
 
 
-def _spread(values: pd.Series) -> str:
+def _diverged(results: pd.DataFrame) -> "pd.Series[bool]":
+    """Which runs ended with a loss that is not finite."""
+    if "diverged" not in results:
+        return pd.Series(False, index=results.index)
+    return results["diverged"].astype(bool)
+
+
+def _spread(part: pd.DataFrame, score: str) -> str:
     """Mean and standard deviation; nothing where a seed's score is undefined."""
+    if (lost := int(_diverged(part).sum())) > 0:
+        return f"{lost} of {len(part)} diverged"
+    values = part[score]
     if values.isna().any():
         return "-"
     if len(values) == 1:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import Diverged, InputError
 from weather_tdr.augment import crop_flip
 from weather_tdr.checkpoints import (
     load_checkpoint,
@@ -133,8 +133,9 @@ def fit(
         by method ``target_loss, hypergradient_GROUP``; ``share_GROUP``: of the samples drawn.
 
     Raises:
-        InputError: the loss is not finite, the target set lacks a group or shares samples with
-            train, or the checkpoint belongs to other settings.
+        Diverged: the loss is not finite.
+        InputError: the target set lacks a group or shares samples with train, or the checkpoint
+            belongs to other settings.
     """
     settings = settings or Train()
     recipe = load_method(method) if isinstance(method, str) else method
@@ -206,7 +207,7 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             value = plan.step(step, rate, batch, target_batch)
             if not torch.isfinite(value):
-                raise InputError(
+                raise Diverged(
                     f"the loss must be finite, got {float(value)} at step {step} of "
                     f"`{recipe.name}` (samples {index[:8].tolist()} ...). Lower "
                     f"`train.learning_rate` (now {settings.learning_rate}); the last good "

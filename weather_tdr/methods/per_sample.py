@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import Diverged
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import sample_slopes, target_gradient
 from weather_tdr.methods.lookahead import gradients, look_ahead, trainable
@@ -19,7 +19,7 @@ from weather_tdr.methods.randomness import Randomness
 
 def _check(value: Tensor) -> float:
     if not torch.isfinite(value):
-        raise InputError(
+        raise Diverged(
             f"the target loss must be finite, got {float(value)}. Lower `train.learning_rate`, "
             "or look for missing values in the target set."
         )

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import Diverged, InputError
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import (
     Hypergradient,
@@ -218,7 +218,7 @@ class Tdr:
     def _take(self, found: Hypergradient) -> None:
         self.target_loss = float(found.target_loss)
         if not torch.isfinite(found.target_loss) or not torch.isfinite(found.value).all():
-            raise InputError(
+            raise Diverged(
                 f"the target loss must be finite, got {self.target_loss}. Lower "
                 "`train.learning_rate`, or look for missing values in the target set."
             )
