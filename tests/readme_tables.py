@@ -7,6 +7,7 @@ import pandas as pd
 
 from weather_tdr.tables import (
     cost_markdown,
+    maps_markdown,
     markdown,
     overview_markdown,
     pipelines_markdown,
@@ -19,6 +20,7 @@ KINDS = {
     "results": markdown,
     "overview": overview_markdown,
     "cost": cost_markdown,
+    "maps": maps_markdown,
     "pipelines": pipelines_markdown,
 }
 TABLE = re.compile(rf"<!-- ({'|'.join(KINDS)}): (\S+) -->\n(.*?)<!-- end -->", re.S)

@@ -240,9 +240,9 @@ def _choose_rates(
         scores = {}
         for rate, of_rate in tried.items():
             own = [c.result() for c in of_rate if c.method == method]
-            diverged = any(r.get("diverged") for r in own)
-            mean = sum(r.get("validation_score") or math.nan for r in own) / len(own)
-            scores[rate] = -math.inf if diverged else mean
+            scores[rate] = -math.inf  # the worst, if it diverges
+            if not any(r.get("diverged") for r in own):
+                scores[rate] = sum(r["validation_score"] for r in own) / len(own)
         chosen[method] = max(scores, key=lambda rate: scores[rate])
         log.info("learning rate of %s: %g of %s", method, chosen[method], scores)
     return chosen

@@ -202,6 +202,22 @@ def pipelines_markdown(table: pd.DataFrame) -> str:
     return "\n".join([*lines, "", _made(table)]) + "\n"
 
 
+def maps_markdown(table: pd.DataFrame) -> str:
+    """`maps.csv` as a table.
+
+    Args:
+        table: a row a globe, way and density of positions; with the columns `date` and `commit`.
+    """
+    lines = ["| globe | positions | way | seconds | ratio | peak memory |", "|---" * 6 + "|"]
+    for row in table.to_dict("records"):
+        peak = "-" if pd.isna(row["peak_gib"]) else f"{row['peak_gib']:.2f} GiB"
+        lines.append(
+            f"| {row['globe']} | {row['positions']} | {row['way']} | {row['seconds']:.3g} | "
+            f"{row['ratio']:.3g} | {peak} |"
+        )
+    return "\n".join([*lines, "", _made(table)]) + "\n"
+
+
 def _made(table: pd.DataFrame) -> str:
     if "date" not in table or table.empty:
         return ""
