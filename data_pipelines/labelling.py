@@ -107,6 +107,11 @@ def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
         _same_grid(field, grid, "incidents.mask.variable")
         of_field = pd.DatetimeIndex(field.indexes["time"])
         steps = steps_of(of_field, times, incidents.match_time, "incidents.mask.variable")
+        if pd.Index(steps[steps >= 0]).has_duplicates:
+            raise InputError(
+                "`incidents.match_time: day` needs at most one mask a day, got several. Reduce "
+                "them to days, or use `exact`."
+            )
         findings: list[Finding] = []
 
         def events() -> Iterator[tuple[IntArray, npt.NDArray[np.float32]]]:

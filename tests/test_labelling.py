@@ -196,3 +196,13 @@ def test_another_grid_is_refused(files, tmp_path):
     rule = Incidents(rule="mask", mask=Mask("outline", [str(tmp_path / "other.nc")]))
     with pytest.raises(InputError, match=r"must have the `longitude` of the fields, 15 points"):
         build(files, tmp_path / "p.zarr", rule)
+
+
+def test_several_masks_a_day_are_refused(files, tmp_path):
+    twice = files[1][["outline"]]
+    twice = xr.concat([twice, twice.assign_coords(time=twice["time"] + np.timedelta64(6, "h"))],
+                      dim="time").sortby("time")  # fmt: skip
+    twice.to_netcdf(tmp_path / "twice.nc")
+    mask = Mask("outline", [str(tmp_path / "twice.nc")])
+    with pytest.raises(InputError, match="at most one mask a day"):
+        build(files, tmp_path / "p.zarr", Incidents(rule="mask", mask=mask, match_time="day"))

@@ -86,6 +86,10 @@ def test_new_fields_and_another_region(run, tmp_path, capsys):
     wanted = torch.softmax(logits, dim=1)[:, 1].numpy()
     np.testing.assert_allclose(got.values[:, 0, 0], wanted, atol=1e-6)
     with xr.open_dataset(folder / "fields.nc") as data:
+        data.isel(time=[7]).to_netcdf(tmp_path / "one.nc")
+        main(["map", str(folder / "rain" / "uniform"), str(tmp_path / "one.nc"), "--quiet"])
+        drawn = folder / "rain" / "uniform" / "maps" / "one" / "figures" / "probability.png"
+        assert drawn.is_file()
         data.isel(latitude=slice(1, None)).to_netcdf(tmp_path / "other.nc")
     with pytest.raises(SystemExit) as stop:
         main(["map", str(folder / "rain" / "uniform"), str(tmp_path / "other.nc"), "--quiet"])

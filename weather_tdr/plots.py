@@ -220,10 +220,10 @@ def probability_series(
     axes.set(
         ylabel="probability (1)",
         ylim=(0, 1.02),
-        xlim=(times[0], times[-1]),
         title=f"Probability of an incident in the region, network trained with {method}",
     )
     axes.set_xlabel("time (UTC)")
+    axes.margins(x=0.01)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
