@@ -107,7 +107,7 @@ def _draw(
         _contours(axes, pressure, label=label)
     _marks(axes, found, "D", "tab:blue", "found", west)
     if truth is not None:
-        _marks(axes, truth, "o", "black", "catalogue", west)
+        _marks(axes, truth, "o", "black", "true incident", west)
     axes.set_ylabel("latitude (degrees north)")
     axes.set_aspect("auto")
     axes.grid(color="0.85", linewidth=0.5)

@@ -150,8 +150,16 @@ class Tdr:
             The inner loss (without the L2 term).
 
         Raises:
-            InputError: the target loss is not finite.
+            Diverged: the target loss is not finite.
+            InputError: a group number is out of range (looked at in the first step).
         """
+        for what, samples in (("batch", batch), ("target", target)) if self.steps == 0 else ():
+            low, high = (int(v) for v in samples.groups.aminmax())
+            if low < 0 or high >= self.groups:
+                raise InputError(
+                    f"groups of the {what} must be 0 to {self.groups - 1}, got {low} to {high}. "
+                    "Give `Tdr` their number, or number them from 0."
+                )
         like = next(model.parameters())
         if self.weights.dtype != like.dtype or self.weights.device != like.device:
             for name in ("weights", "moment"):
