@@ -172,7 +172,7 @@ def test_bad_tdr_input():
     with pytest.raises(InputError, match="groups of the batch must be 0 to 1, got 0 to 2"):
         Tdr(2, ETA).step(model, batch, target)
     shifted = Batch(target.patches, target.labels, target.groups - 1)
-    with pytest.raises(InputError, match="groups of the target must be 0 to 2, got -1 to 1"):
+    with pytest.raises(InputError, match="groups of the target must be 0 to 2, got -1 to -1"):
         Tdr(3, ETA).step(model, batch, shifted)
 
 
