@@ -12,6 +12,7 @@ from data_pipelines.store_writer import StoreWriter
 
 TRAIN, TARGET = SPLITS.index("train"), SPLITS.index("target")
 INCIDENT = GROUPS.index("incident")
+NONE = np.zeros(0, dtype=np.int64)
 
 
 def refuse_early(listing: Listing, target_per_group: int) -> None:
@@ -21,8 +22,9 @@ def refuse_early(listing: Listing, target_per_group: int) -> None:
         InputError: a split is left without incidents, or the target set cannot be filled.
     """
     labels = listing.labels.assign(split=listing.label_split, group=listing.label_group)
-    incidents = labels.loc[labels["kind"] == INCIDENT, "split"]
-    _refuse_empty(incidents.to_numpy(), 0)
+    incidents = labels[labels["kind"] == INCIDENT]
+    cut = listing.split[incidents["step"].to_numpy()][(incidents["split"] == 0).to_numpy()]
+    _refuse_empty(incidents["split"].to_numpy(), 0, cut)
     grouping = listing.grouping
     choose_target(
         labels[labels["split"] == TRAIN],
@@ -93,11 +95,25 @@ def _training_samples(writer: StoreWriter, listing: Listing, positions: IntArray
     return table
 
 
-def _refuse_empty(split_of_incidents: npt.NDArray[np.integer], missing: int) -> None:
+def _refuse_empty(
+    split_of_incidents: npt.NDArray[np.integer], missing: int, cut: IntArray = NONE
+) -> None:
+    """Refuses a split without incidents.
+
+    Args:
+        split_of_incidents: of each incident patch.
+        missing: number of samples that cannot be used.
+        cut: where the patches lie whose incident belongs to another split.
+    """
     for name in ("train", "validation", "test"):
         if not (split_of_incidents == SPLITS.index(name)).any():
             hint = f" {missing} samples have missing or impossible values." if missing else ""
+            if lost := int((cut == SPLITS.index(name)).sum()):
+                hint += (
+                    f" {lost} incident patches there belong to incidents that reach into another "
+                    "split: narrower rules or a smaller region make shorter incidents."
+                )
             raise InputError(
                 f"`splits.{name}` must hold at least one incident, got none.{hint} Change the "
-                "periods, the region or the variables, or relax `incidents.where`."
+                "periods, the region or the variables, or relax what `incidents` asks for."
             )

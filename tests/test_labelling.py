@@ -206,3 +206,14 @@ def test_several_masks_a_day_are_refused(files, tmp_path):
     mask = Mask("outline", [str(tmp_path / "twice.nc")])
     with pytest.raises(InputError, match="at most one mask a day"):
         build(files, tmp_path / "p.zarr", Incidents(rule="mask", mask=mask, match_time="day"))
+
+
+def test_an_incident_that_never_ends_belongs_to_one_split(files, tmp_path):
+    """All of the region marked at all times: one incident, which the test period takes."""
+    data = files[1].copy(deep=True)
+    data["outline"][:] = 1.0
+    data.to_netcdf(tmp_path / "f.nc")
+    rule = Incidents(rule="mask", mask=Mask("outline", min_share=0.6))
+    words = r"`splits.train` must hold .* got none. \d+ incident patches there belong to incidents"
+    with pytest.raises(InputError, match=words):
+        build((tmp_path / "f.nc", None), tmp_path / "p.zarr", rule)
