@@ -148,6 +148,8 @@ def build_from(
     times = pd.DatetimeIndex(array.indexes["time"])
     split = time_split(times, splits, [str(lag) for lag in array["lag"].values])
     labels = labeller(times, grid, split)
+    for found in labels.findings:
+        log.warning("%s", found.line())
     if labels.unlabelled.any():
         log.warning("%d of %d times have no label", labels.unlabelled.sum(), len(times))
         split = np.where(labels.unlabelled, 0, split)
@@ -191,7 +193,8 @@ def _finish(
     )
     findings = [*findings_of(job.fields), *labels.findings, *of_blocks]
     for found in findings:
-        log.warning("%s", found.line())
+        if found not in labels.findings:  # they have been said
+            log.warning("%s", found.line())
     codes, left_out = assign_splits(writer, listing, splits.target_per_group)
     if left_out["missing_values"]:
         log.warning("%d samples dropped for such values", left_out["missing_values"])

@@ -103,6 +103,10 @@ def _series_labeller(incidents: Incidents) -> Labeller:
 
 
 def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
+    # A mask made by comparing a field may still carry its name; the field's limits are not its.
+    nameless = {k: ("variable", [""]) for k in ("standard_name", "base_variable")}
+    field = field.assign_coords(nameless)
+
     def label(times: pd.DatetimeIndex, grid: PatchGrid, split: IntArray) -> PatchLabels:
         _same_grid(field, grid, "incidents.mask.variable")
         of_field = pd.DatetimeIndex(field.indexes["time"])

@@ -38,7 +38,8 @@ def files(tmp_path_factory):
     data = xr.Dataset(
         {
             "t2m": (names, warm.astype("f4"), {"units": "K", "standard_name": "air_temperature"}),
-            "outline": (names, outline.astype("f4"), {"units": "1"}),
+            # As a mask made from a temperature may be: its name says what it is not.
+            "outline": (names, outline.astype("f4"), {"standard_name": "air_temperature"}),
         },
         axes,
     )
