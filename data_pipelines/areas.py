@@ -111,6 +111,7 @@ def join_patches(table: pd.DataFrame, times: pd.DatetimeIndex, grid: PatchGrid) 
     step, row, column = (table[k].to_numpy(dtype=np.int64) for k in ("step", "row", "column"))
     key = (step * grid.rows + row) * grid.columns + column
     order = np.argsort(key)
+    ordered = key[order]
     wraps = grid.is_global and not grid.whole
     first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for later in (0, 1):
@@ -122,8 +123,8 @@ def join_patches(table: pd.DataFrame, times: pd.DatetimeIndex, grid: PatchGrid) 
                     c = c % grid.columns
                 there &= (c >= 0) & (c < grid.columns)
                 wanted = ((step + later) * grid.rows + r) * grid.columns + c
-                at = np.searchsorted(key[order], wanted).clip(max=len(key) - 1)
-                there &= key[order][at] == wanted
+                at = np.searchsorted(ordered, wanted).clip(max=len(key) - 1)
+                there &= ordered[at] == wanted
                 first.append(np.flatnonzero(there))
                 second.append(order[at[there]])
     i, j = np.concatenate(first), np.concatenate(second)

@@ -126,3 +126,18 @@ def test_labelled_incidents_are_the_connected_patches():
     assert list(got["time"]) == [pd.Timestamp("2001-01-02")] * 2
     np.testing.assert_allclose(got[["latitude", "longitude"]].iloc[1], [35.0, 35.0])
     assert abs(got["longitude"][0] - 12.5) < 1e-9
+
+
+def test_labelled_incidents_of_a_region_across_greenwich():
+    """Neighbours on both sides of 0 are one incident."""
+    table = pd.DataFrame(
+        {
+            "time": pd.Timestamp("2001-01-01"),
+            "latitude": 50.0,
+            "longitude": [340.0, 345.0, 350.0, 355.0, 0.0, 5.0],
+            "label": [1, 0, 0, 1, 1, 0],
+        }
+    )
+    got = labelled_incidents(table).sort_values("points", ascending=False)
+    assert list(got["points"]) == [2, 1]
+    assert abs(got["longitude"].iloc[0] - 357.5) < 1e-9

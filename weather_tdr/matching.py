@@ -54,6 +54,13 @@ def labelled_incidents(samples: pd.DataFrame) -> pd.DataFrame:
     Returns:
         As `find_incidents`.
     """
+    east = np.unique(samples["longitude"])
+    if len(east) > 1 and not is_global(east):
+        # A region across Greenwich begins after the widest gap, so that neighbours stay so.
+        gaps = np.diff(np.r_[east, east[0] + 360.0])
+        west = east[(int(np.argmax(gaps)) + 1) % len(east)]
+        around = (samples["longitude"] - west) % 360.0 + west
+        samples = samples.assign(longitude=np.round(around, 6))
     axes = [np.unique(samples[k])[:: -1 if k == "latitude" else 1] for k in AXES[1:]]
     some = samples[samples["time"].isin(samples.loc[samples["label"] == 1, "time"])]
     times = np.unique(some["time"])
