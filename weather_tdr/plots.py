@@ -219,7 +219,7 @@ def probability_series(
         axes.plot(times[at], values[at], "o", color="tab:blue", markersize=4, label="true incident")
     axes.set(
         ylabel="probability (1)",
-        ylim=(0, 1.02),
+        ylim=(0, min(1.02, 1.08 * float(np.nanmax([threshold, *values])))),
         title=f"Probability of an incident in the region, network trained with {method}",
     )
     axes.set_xlabel("time (UTC)")
