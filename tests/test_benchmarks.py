@@ -134,6 +134,8 @@ def test_a_run_that_diverges_is_a_result_without_scores(tmp_path, capsys):
     assert by_score(rows, "balanced_accuracy") == ["uniform", "tdr"]
     text = overview_markdown(rows)
     assert "0.650 ± 0.071" in text and "1 of 2 diverged" in text and "0.99" not in text
+    unknown = rows.assign(diverged=pd.Series([None, None, False, True], dtype=object))
+    assert overview_markdown(unknown) == text  # cells of a release that did not say
 
 
 def test_long_tailed_with_epochs_and_augmentation(tmp_path):

@@ -127,7 +127,7 @@ def _diverged(results: pd.DataFrame) -> "pd.Series[bool]":
     """Which runs ended with a loss that is not finite."""
     if "diverged" not in results:
         return pd.Series(False, index=results.index)
-    return results["diverged"].astype(bool)
+    return results["diverged"].eq(True)  # missing where an older release made the cell
 
 
 def _spread(part: pd.DataFrame, score: str) -> str:
