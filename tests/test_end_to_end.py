@@ -21,8 +21,13 @@ from weather_tdr.run import map_fields
 
 SCORES = {
     "base_rate", "samples", "incidents", "average_precision", "average_precision_interval",
-    "roc_auc", "threshold", "pod", "far", "pofd", "csi", "hss", "sedi", "brier",
-    "balanced_accuracy",
+    "roc_auc", "threshold", "pod", "far", "pofd", "csi", "hss", "sedi", "brier", "brier_skill",
+    "brier_uncalibrated", "brier_skill_uncalibrated", "balanced_accuracy", "pod_interval",
+    "far_interval", "csi_interval",
+}  # fmt: skip
+COUNTED = {
+    "hits", "misses", "false_alarms", "pod", "far", "csi", "pod_interval", "far_interval",
+    "csi_interval",
 }  # fmt: skip
 
 
@@ -42,27 +47,33 @@ def test_run_folder(tiny_run):
         for name in (
             "checkpoints/last.safetensors", "history.csv", "model.safetensors", "model.json",
             "scores.json", "incident_map.nc", "incidents.csv", "incidents.geojson",
-            "figures/weights.png",
+            "incidents.nc", "incident_curve.csv", "reliability.csv", "figures/weights.png",
+            "figures/reliability.png",
         ):  # fmt: skip
             assert (folder / name).is_file(), name
         scores = json.loads((folder / "scores.json").read_text())
         assert set(scores) == {"validation", "test"}
         assert set(scores["test"]) >= SCORES
         matching = scores["test"]["incident_matching"]
-        assert set(matching) == {"hits", "misses", "false_alarms", "mean_distance_km"}
+        assert set(matching) == COUNTED | {"threshold", "mean_distance_km", "tracks"}
+        assert set(matching["tracks"]) == COUNTED
+        found = pd.read_csv(folder / "incidents.csv")
+        assert found["matched"].sum() == matching["hits"]
+        assert (~found["matched"]).sum() == matching["false_alarms"]
     table = pd.read_csv(tiny_run / "comparison.csv")
     assert list(table["method"]) == [
-        "uniform", "inverse_frequency", "tdr_faithful", "pressure_rule", "deepening_rule",
+        "uniform", "inverse_frequency", "tdr_faithful", "closed_contour_rule", "deepening_rule",
     ]  # fmt: skip
     assert (tiny_run / "config.yaml").is_file()
-    assert (tiny_run / "figures" / "precision_recall.png").is_file()
+    for name in ("precision_recall", "performance"):
+        assert (tiny_run / "figures" / f"{name}.png").is_file()
 
 
 def test_scores_are_those_of_the_test_period_and_the_validation_threshold(tiny_run):
     store = open_store(tiny_run / "patches.zarr")
     detector = load_detector(tiny_run / "uniform")
     scores = json.loads((tiny_run / "uniform" / "scores.json").read_text())
-    probability = predict(detector.model, store, "test")
+    probability = detector.calibration.probability(predict(detector.model, store, "test"))
     label = sample_table(store, "test")["label"].to_numpy()
     assert scores["test"]["average_precision"] == pytest.approx(
         average_precision_score(label, probability)
@@ -78,7 +89,7 @@ def test_map_agrees_with_the_patches_of_the_store(tiny_run, small_files, tmp_pat
         store = open_store(tiny_run / "patches.zarr")
         table = sample_table(store, "test")
         detector = load_detector(tiny_run / "uniform")
-        wanted = predict(detector.model, store, "test")
+        wanted = detector.calibration.probability(predict(detector.model, store, "test"))
         got = found["incident_probability"].sel(
             time=xr.DataArray(table["time"].to_numpy()),
             latitude=xr.DataArray(table["latitude"].to_numpy()),

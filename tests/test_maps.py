@@ -7,10 +7,10 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.patches import Cutter
 from data_pipelines.schema import PatchGrid
-from weather_tdr.dense import dense_probability
+from weather_tdr.dense import dense_log_odds
 from weather_tdr.maps import incident_map, write_map
 from weather_tdr.model_files import Detector
-from weather_tdr.models import PatchNet, probability
+from weather_tdr.models import PatchNet, log_odds
 
 LAGS = ["0h", "-24h"]
 
@@ -53,7 +53,7 @@ def patch_by_patch(found, fields, model):
             columns = (j + np.arange(size)) % len(lon)
             patch = values[:, :, i : i + size][..., columns]
             with torch.no_grad():
-                out[:, y, x] = probability(model.model(model.normalise(patch))).numpy()
+                out[:, y, x] = torch.sigmoid(log_odds(model.model(model.normalise(patch)))).numpy()
     return out
 
 
@@ -78,11 +78,11 @@ def test_bands_and_batches_change_nothing(monkeypatch, step):
     """Two fields at once and one by one, in bands of a row, give what the whole field gives."""
     model = detector(16, 4).model
     fields = torch.randn(3, 4, 43, 50, generator=torch.Generator().manual_seed(1))
-    whole = dense_probability(model, fields, step)
+    whole = dense_log_odds(model, fields, step)
     assert whole.shape == ((3, 28, 35) if step == 1 else (3, 7, 9))
     monkeypatch.setattr("weather_tdr.dense.TILE_BYTES", 1)
     for k in range(3):
-        part = dense_probability(model, fields[k : k + 1], step)
+        part = dense_log_odds(model, fields[k : k + 1], step)
         torch.testing.assert_close(part[0], whole[k], atol=1e-6, rtol=0)
 
 
@@ -96,7 +96,7 @@ def test_stride_map_lies_on_the_training_patches(small_files):
     cells = row * grid.columns + column
     Cutter(fields.values, grid).cut(np.zeros(len(row), int), cells, patches)
     with torch.no_grad():
-        wanted = probability(model.model(model.normalise(patches))).numpy()
+        wanted = torch.sigmoid(log_odds(model.model(model.normalise(patches)))).numpy()
     got = found.sel(
         latitude=xr.DataArray(grid.centre_latitude()[row]),
         longitude=xr.DataArray(grid.centre_longitude()[column]),

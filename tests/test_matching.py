@@ -3,79 +3,153 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.schema import great_circle_km
-from weather_tdr.matching import find_incidents, match_incidents
+from weather_tdr.matching import best_pairs, follow, match_incidents
+
+HOUR = pd.Timedelta(hours=1)
 
 
-def points(n, rng):
+def points(n, rng, steps=1):
     return pd.DataFrame(
         {
-            "time": pd.to_datetime(["2001-01-01"] * n),
+            "time": pd.Timestamp("2001-01-01") + 6 * HOUR * rng.integers(0, steps, n),
             "latitude": 50 + 4 * rng.random(n),
             "longitude": (358 + 6 * rng.random(n)) % 360,
         }
     )
 
 
+def brute_force(cost):
+    """Most finite pairs, then the least sum, over all assignments."""
+    rows, columns = cost.shape
+    best = (0, 0.0)
+    for size in range(min(rows, columns) + 1):
+        for some in itertools.combinations(range(rows), size):
+            for others in itertools.permutations(range(columns), size):
+                values = cost[list(some), list(others)]
+                if np.isfinite(values).all():
+                    best = max(best, (size, -float(values.sum())))
+    return best
+
+
 @settings(max_examples=60, deadline=None)
-@given(a=st.integers(1, 4), b=st.integers(1, 4), seed=st.integers(0, 10_000))
-def test_best_assignment_by_brute_force(a, b, seed):
+@given(a=st.integers(1, 4), b=st.integers(1, 4), seed=st.integers(0, 10_000), late=st.booleans())
+def test_best_assignment_by_brute_force(a, b, seed, late):
     rng = np.random.default_rng(seed)
-    found, truth = points(a, rng), points(b, rng)
+    found, truth = points(a, rng, 3), points(b, rng, 3)
+    tolerance = 6.0 if late else 0.0
     km = great_circle_km(
         found["latitude"].to_numpy()[:, None],
         found["longitude"].to_numpy()[:, None],
         truth["latitude"].to_numpy()[None],
         truth["longitude"].to_numpy()[None],
     )
-    best = (0, 0.0)
-    for size in range(min(a, b) + 1):
-        for rows in itertools.combinations(range(a), size):
-            for columns in itertools.permutations(range(b), size):
-                d = km[list(rows), list(columns)]
-                if (d <= 200).all():
-                    best = max(best, (size, -float(d.sum())))
-    got = match_incidents(found, truth, 200.0)
-    summary = got.summary()
-    assert summary["hits"] == best[0]
-    assert np.nansum(got.distance_km) == pytest.approx(-best[1])
-    assert summary["hits"] + summary["misses"] == b
-    assert summary["hits"] + summary["false_alarms"] == a
-    used = got.found[got.found >= 0]
-    assert len(set(used)) == len(used)
+    hours = np.abs(found["time"].to_numpy()[:, None] - truth["time"].to_numpy()[None]) / HOUR
+    cost = km + (hours / tolerance * 200.0 if late else 0.0)
+    cost[(km > 200.0) | (hours > tolerance)] = np.inf
+    pairs, total = brute_force(cost)
+    got = match_incidents(found, truth, 200.0, tolerance)
+    hit = got.found >= 0
+    assert hit.sum() == got.hit.sum() == pairs
+    chosen = cost[np.flatnonzero(hit), got.found[hit]]
+    assert chosen.sum() == pytest.approx(-total)
+    np.testing.assert_allclose(got.distance_km[hit], km[np.flatnonzero(hit), got.found[hit]])
+    assert np.isnan(got.distance_km[~hit]).all()
+    assert len(set(got.found[hit])) == pairs
 
 
-def test_times_are_kept_apart():
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), rows=st.integers(1, 4), columns=st.integers(1, 4))
+def test_pairs_by_brute_force(seed, rows, columns):
+    rng = np.random.default_rng(seed)
+    cost = rng.random((rows, columns)) * 100
+    cost[rng.random(cost.shape) < 0.4] = np.inf
+    pairs = best_pairs(cost)
+    assert (len(pairs), -sum(cost[p] for p in pairs)) == pytest.approx(brute_force(cost))
+
+
+def test_times_are_kept_apart_unless_they_may_differ():
     rng = np.random.default_rng(0)
     found, truth = points(1, rng), points(1, rng)
-    truth["time"] += pd.Timedelta(hours=6)
-    assert match_incidents(found, truth, 1e5).summary()["hits"] == 0
-    assert np.isnan(match_incidents(found, truth).summary()["mean_distance_km"])
+    truth["time"] += 6 * HOUR
+    assert match_incidents(found, truth, 1e5).hit.sum() == 0
+    assert match_incidents(found, truth, 1e5, 5.9).hit.sum() == 0
+    assert match_incidents(found, truth, 1e5, 6.0).hit.sum() == 1
+    assert np.isnan(match_incidents(found, truth).distance_km).all()
 
 
-def test_regions_join_across_the_date_line_of_the_map():
-    values = np.zeros((1, 5, 36))
-    values[0, 2, [34, 35, 0, 1]] = 0.9
-    values[0, 4, 10] = 0.7
-    values[0, 0, 20] = np.nan
-    field = xr.DataArray(
-        values,
-        dims=("time", "latitude", "longitude"),
-        coords={
-            "time": pd.to_datetime(["2001-01-01"]),
-            "latitude": [20.0, 10, 0, -10, -20],
-            "longitude": np.arange(0, 360, 10.0),
-        },
-    )
-    found = find_incidents(field, 0.5)
-    assert list(found["points"]) == [4, 1]
-    assert found["longitude"][0] == pytest.approx(355.0)
-    assert found["latitude"][0] == pytest.approx(0.0)
-    regional = find_incidents(
-        field.isel(longitude=slice(0, 36, 1)).assign_coords(longitude=np.arange(0, 36.0)), 0.5
-    )
-    assert list(regional["points"]) == [2, 2, 1]
+def test_nothing_found_or_nothing_true():
+    rng = np.random.default_rng(0)
+    some, none = points(3, rng), points(0, rng)
+    assert match_incidents(none, some).hit.tolist() == [False] * 3
+    assert match_incidents(some, none).found.tolist() == [-1] * 3
+
+
+def moving(starts, speed_km_h, steps, hours=6):
+    """Systems that move east along their latitudes, in any order within a time."""
+    rows = []
+    for name, (latitude, longitude) in enumerate(starts):
+        per_degree = 111.195 * np.cos(np.deg2rad(latitude))
+        for step in range(steps):
+            east = longitude + speed_km_h * hours * step / per_degree
+            rows.append((step, latitude, east % 360.0, name))
+    table = pd.DataFrame(rows, columns=["step", "latitude", "longitude", "name"])
+    table["time"] = pd.Timestamp("2001-01-01") + hours * HOUR * table["step"]
+    return table.sample(frac=1, random_state=0).sort_values("time", ignore_index=True)
+
+
+def times_of(steps, hours=6):
+    return pd.date_range("2001-01-01", periods=steps, freq=f"{hours}h").to_numpy("datetime64[ns]")
+
+
+def same_partition(a, b):
+    pairs = set(zip(a, b, strict=True))
+    return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
+
+
+def test_systems_keep_their_tracks_across_the_date_line():
+    table = moving([(50, 340), (20, 355), (-40, 100)], 70.0, 12)
+    tracks = follow(table, times_of(12), 120.0, 0)
+    assert same_partition(tracks, table["name"])
+    assert set(tracks) == {1, 2, 3}
+
+
+def test_no_track_is_faster_than_the_limit():
+    table = moving([(50, 340)], 70.0, 5)
+    assert follow(table, times_of(5), 69.0, 0).tolist() == [1, 2, 3, 4, 5]
+    assert follow(table, times_of(5), 71.0, 0).tolist() == [1] * 5
+
+
+@pytest.mark.parametrize(("missed", "tracks"), [(0, 2), (1, 2), (2, 1)])
+def test_a_track_survives_only_so_many_missed_steps(missed, tracks):
+    table = moving([(50, 340)], 70.0, 8)
+    table = table[~table["step"].isin([3, 4])].reset_index(drop=True)
+    assert follow(table, times_of(8), 120.0, missed).max() == tracks
+
+
+def test_gaps_in_the_fields_are_no_missed_steps_but_take_time():
+    """Two days without fields: one step on, but too far for the speed only if it moved too fast."""
+    times = times_of(8)[[0, 1, 2, 7]]
+    table = moving([(50, 340)], 70.0, 8)
+    table = table[table["time"].isin(times)].reset_index(drop=True)
+    assert follow(table, times, 120.0, 0).tolist() == [1] * 4
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_tracks_of_noise_keep_the_rules(seed):
+    rng = np.random.default_rng(seed)
+    table = points(25, rng, 8).sort_values("time", ignore_index=True)
+    table["track"] = follow(table, times_of(8), 20.0, 1)
+    assert set(table["track"]) == set(range(1, table["track"].max() + 1))
+    for _, track in table.groupby("track"):
+        hours = track["time"].diff().dropna() / HOUR
+        assert (hours > 0).all() and (hours <= 12).all()
+        km = great_circle_km(
+            *(track[k].to_numpy()[:-1] for k in ("latitude", "longitude")),
+            *(track[k].to_numpy()[1:] for k in ("latitude", "longitude")),
+        )
+        assert (km <= 20.0 * hours.to_numpy() + 1e-9).all()

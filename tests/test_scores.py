@@ -4,11 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
+from weather_tdr.intervals import bootstrap_average_precision
 from weather_tdr.scores import (
     Counts,
-    bootstrap_average_precision,
     choose_threshold,
     ranking_scores,
+    reliability_table,
+    wilson_interval,
 )
 
 FINLEY = Counts(hits=28, false_alarms=72, misses=23, correct_negatives=2680)
@@ -88,3 +90,29 @@ def test_bootstrap_interval_is_wider_when_incidents_share_few_blocks():
 
 def test_one_class_has_no_ranking():
     assert np.isnan(ranking_scores(np.arange(3.0), np.zeros(3, int))["average_precision"])
+
+
+@given(seed=st.integers(0, 200))
+def test_reliability_bins_hold_every_sample_once(seed):
+    rng = np.random.default_rng(seed)
+    probability = 10.0 ** rng.uniform(-9, 0, 400)
+    probability[:3] = (0.0, 1.0, 10.0**-0.5)
+    label = (rng.random(400) < probability).astype(int)
+    table = reliability_table(probability, label)
+    assert table["samples"].sum() == 400 and table["incidents"].sum() == label.sum()
+    assert (table["probability"] * table["samples"]).sum() == pytest.approx(probability.sum())
+    for row in table.to_dict("records"):
+        assert row["probability"] <= row["to"]
+        assert row["from"] <= row["probability"] or row["from"] == 1e-6
+        assert 0 <= row["low"] <= row["frequency"] <= row["high"] <= 1
+
+
+def test_wilson_intervals_of_a_published_table():
+    """Newcombe (1998), Statistics in Medicine 17, 857-872, table I, method 3."""
+    for hits, samples, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        assert wilson_interval(hits, samples) == pytest.approx((low, high), abs=5e-5)

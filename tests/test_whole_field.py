@@ -11,9 +11,9 @@ import xarray as xr
 from data_pipelines.fields import open_fields
 from data_pipelines.schema import PatchGrid
 from data_pipelines.store import open_store
+from weather_tdr.candidates import labelled_incidents
 from weather_tdr.cli import main
 from weather_tdr.maps import incident_map
-from weather_tdr.matching import labelled_incidents
 from weather_tdr.model_files import load_detector
 from weather_tdr.models import PatchNet
 
@@ -83,7 +83,7 @@ def test_new_fields_and_another_region(run, tmp_path, capsys):
     assert got.shape == (300, 1, 1)
     with torch.inference_mode():
         logits = detector.model(detector.normalise(fields.to_numpy()))
-    wanted = torch.softmax(logits, dim=1)[:, 1].numpy()
+    wanted = detector.calibration.probability(logits[:, 1] - logits[:, 0])
     np.testing.assert_allclose(got.values[:, 0, 0], wanted, atol=1e-6)
     with xr.open_dataset(folder / "fields.nc") as data:
         data.isel(time=[7]).to_netcdf(tmp_path / "one.nc")
@@ -122,7 +122,7 @@ def test_labelled_incidents_are_the_connected_patches():
     )
     table.loc[[24, 25, 47], "label"] = 1
     got = labelled_incidents(table.sample(frac=1, random_state=0))
-    assert list(got["points"]) == [2, 1]
+    assert got["area_km2"][0] / got["area_km2"][1] == pytest.approx(2 * 0.643 / 0.819, rel=1e-3)
     assert list(got["time"]) == [pd.Timestamp("2001-01-02")] * 2
     np.testing.assert_allclose(got[["latitude", "longitude"]].iloc[1], [35.0, 35.0])
     assert abs(got["longitude"][0] - 12.5) < 1e-9
@@ -138,6 +138,5 @@ def test_labelled_incidents_of_a_region_across_greenwich():
             "label": [1, 0, 0, 1, 1, 0],
         }
     )
-    got = labelled_incidents(table).sort_values("points", ascending=False)
-    assert list(got["points"]) == [2, 1]
-    assert abs(got["longitude"].iloc[0] - 357.5) < 1e-9
+    got = labelled_incidents(table)
+    assert sorted(got["longitude"]) == pytest.approx([340.0, 357.5])

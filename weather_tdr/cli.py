@@ -1,6 +1,7 @@
 """The command line: `weather-tdr COMMAND ...`. Exit codes: 0 done, 2 bad input, 1 anything else."""
 
 import argparse
+import dataclasses
 import logging
 import shlex
 import sys
@@ -67,11 +68,26 @@ def _dispatch(argv: list[str]) -> None:
     sub = commands.add_parser("evaluate", help="threshold, scores and maps of a trained method")
     sub.add_argument("run", metavar="RUN", help="folder of the method: runs/NAME/METHOD")
     _common(sub, resume=False)
+    sub = commands.add_parser(
+        "report",
+        help="one page that tells an evaluated method: scores, diagrams, map with a time slider",
+    )
+    sub.add_argument("run", metavar="RUN", help="folder of the method: runs/NAME/METHOD")
+    _common(sub, resume=False)
     sub = commands.add_parser("map", help="incident map of new fields")
     sub.add_argument("run", metavar="RUN", help="folder of the method: runs/NAME/METHOD")
     sub.add_argument("fields", metavar="FIELDS", nargs="+", help="NetCDF files or a Zarr store")
     sub.add_argument("--output", type=Path, help="folder for the results; default RUN/maps/FILE")
-    sub.add_argument("--resolution", choices=("grid", "stride"), default="grid")
+    sub.add_argument(
+        "--resolution", choices=("grid", "stride"), help="every grid point, or every patch"
+    )
+    sub.add_argument("--animation", action="store_true", help="also a GIF of the whole period")
+    sub.add_argument(
+        "--cluster",
+        default="threads",
+        help="threads (here), processes, tcp://HOST:PORT, slurm, ...",
+    )
+    sub.add_argument("--workers", type=int, default=0, help="processes or jobs; default one a core")
     _common(sub, resume=False)
     sub = commands.add_parser(
         "benchmark",
@@ -99,18 +115,26 @@ def _dispatch(argv: list[str]) -> None:
         level=logging.WARNING if arguments.quiet else logging.INFO, format="%(message)s"
     )
     # Everything heavy is imported only now: --help and typing errors answer at once.
+    from data_pipelines.cluster import Cluster
     from weather_tdr import configs_folder, run
+    from weather_tdr.assess import evaluate_all
     from weather_tdr.config import load_config, read_config
-    from weather_tdr.maps import Maps
+    from weather_tdr.report import write_report
     from weather_tdr.settings import read_yaml
 
     progress = not arguments.quiet and sys.stderr.isatty()
     if arguments.command == "map":
+        maps = run.maps_of(Path(arguments.run))
         folder = run.map_fields(
             Path(arguments.run),
             arguments.fields,
             arguments.output,
-            Maps(resolution=arguments.resolution),
+            maps=dataclasses.replace(
+                maps,
+                resolution=arguments.resolution or maps.resolution,
+                animation=arguments.animation or maps.animation,
+            ),
+            cluster=Cluster(arguments.cluster, arguments.workers),
             progress=progress,
         )
         _tell(folder)
@@ -121,9 +145,9 @@ def _dispatch(argv: list[str]) -> None:
         if arguments.config == "maps":
             from weather_tdr.map_benchmark import MapBenchmark, run_maps
 
-            maps = read_yaml(MapBenchmark, None, overrides)
-            print(run_maps(maps).to_string(index=False))
-            _tell(maps.folder)
+            speed = read_yaml(MapBenchmark, None, overrides)
+            print(run_maps(speed).to_string(index=False))
+            _tell(speed.folder)
         elif arguments.config == "pipelines":
             from weather_tdr.pipeline_benchmark import PipelineBenchmark, run_pipelines
 
@@ -150,10 +174,12 @@ def _dispatch(argv: list[str]) -> None:
         folder, text = draw_imbalanced(**given)
         print(text)
         _tell(folder)
+    elif arguments.command == "report":
+        print(f"{'report':22} {write_report(Path(arguments.run))}")
     elif arguments.command == "evaluate":
         folder = Path(arguments.run)
         config = load_config(folder)
-        table = run.evaluate_all(config, methods=[folder.resolve().name], progress=progress)
+        table = evaluate_all(config, methods=[folder.resolve().name], progress=progress)
         print(_show(table))
         _tell(folder)
     else:
@@ -224,7 +250,11 @@ def _tell(folder: Path) -> None:
         "scores.json": "scores",
         "incident_map.nc": "incident map",
         "incidents.csv": "incident table",
+        "incidents.nc": "incident tracks",
+        "incidents.gif": "animation",
         "figures/precision_recall.png": "precision and recall",
+        "figures/performance.png": "performance diagram",
+        "figures/reliability.png": "reliability",
         "figures/probability.png": "probability over time",
         "results.csv": "results",
         "table.md": "table",

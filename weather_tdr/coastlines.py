@@ -1,34 +1,40 @@
 """Coastlines for plain latitude-longitude axes, when cartopy and its data are at hand."""
 
 import logging
-import warnings
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 log = logging.getLogger(__name__)
+COASTLINE = {"resolution": "110m", "category": "physical", "name": "coastline"}
 
 
 @lru_cache(maxsize=1)
 def coastlines() -> list[np.ndarray]:
     """Natural Earth 1:110m coastlines as arrays of (longitude, latitude) in degrees.
 
-    Empty without cartopy (the extra `maps`), or without its data and a network to fetch them;
-    ``CARTOPY_DATA_DIR`` names a folder that has them.
+    Empty without cartopy (the extra `maps`) or its data; nothing is downloaded here.
+    ``CARTOPY_DATA_DIR`` names a folder that has them; ``cartopy_feature_download physical`` fetches
+    them once.
     """
     try:
-        from cartopy.io import shapereader
+        from cartopy import config
+        from cartopy.io import Downloader, shapereader
     except ImportError:
         log.info("maps have no coastlines: install the extra `maps` (cartopy)")
         return []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # cartopy warns that it downloads
-            path = shapereader.natural_earth("110m", "physical", "coastline")
-    except OSError as error:
-        log.info("maps have no coastlines: cartopy cannot fetch them (%s)", error)
-        return []
-    return [np.asarray(line.coords)[:, :2] for line in shapereader.Reader(path).geometries()]
+    files = Downloader.from_config(("shapefiles", "natural_earth", *COASTLINE.values()))
+    wanted = {"config": config, **COASTLINE}
+    for path in (files.pre_downloaded_path(wanted), files.target_path(wanted)):
+        if path and Path(path).is_file():
+            lines = shapereader.Reader(path).geometries()
+            return [np.asarray(line.coords)[:, :2] for line in lines]
+    log.info(
+        "maps have no coastlines: cartopy has no data at hand; `cartopy_feature_download physical` "
+        "fetches them, or set CARTOPY_DATA_DIR"
+    )
+    return []
 
 
 def unrolled(line: np.ndarray, west: float) -> np.ndarray:

@@ -1,17 +1,22 @@
-"""All methods of a run beside each other: one table and one figure."""
+"""All methods of a run beside each other: one table and two figures."""
 
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from weather_tdr.checkpoints import write_atomically
-from weather_tdr.evaluate import read_predictions, stored_on
+from weather_tdr.figures.canvas import save_figure
+from weather_tdr.figures.scores import Performance, performance_figure, precision_recall_figure
 from weather_tdr.model_files import commit
-from weather_tdr.plots import precision_recall_figure, save_figure
+from weather_tdr.predictions import read_predictions, stored_on
 from weather_tdr.scores import Curve
+
+CURVE_FROM = 3  # hits, below which the curve of the performance diagram only jumps about
 
 
 def is_scored(folder: Path, identity: str) -> bool:
@@ -21,36 +26,81 @@ def is_scored(folder: Path, identity: str) -> bool:
 
 
 def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
-    """Writes `comparison.csv` and the figure of a run from what its methods' folders hold."""
+    """Writes `comparison.csv` and the figures of a run from what its methods' folders hold."""
     rows, curves, base_rate = [], {}, float("nan")
+    patches: dict[str, Performance] = {}
+    incidents: dict[str, Performance] = {}
     for method in methods:
         scores = json.loads((folder / method / "scores.json").read_text())["test"]
         base_rate = scores["base_rate"]
-        low, high = scores["average_precision_interval"]
+        matching = scores.get("incident_matching", {})
         rows.append(
             {
                 "method": method,
                 "data": _data(folder / method),
-                **{k: v for k, v in scores.items() if not isinstance(v, list | dict)},
-                "average_precision_low": low,
-                "average_precision_high": high,
+                **_flat(scores),
                 "average_precision_over_base_rate": (
                     None
                     if scores["average_precision"] is None
                     else scores["average_precision"] / base_rate
                 ),
-                **{f"incident_{k}": v for k, v in scores.get("incident_matching", {}).items()},
+                **{f"incident_{k}": v for k, v in _flat(matching).items()},
+                **{f"track_{k}": v for k, v in _flat(matching.get("tracks", {})).items()},
             }
         )
         predictions = read_predictions(folder / method / "predictions.nc")
         test = predictions[predictions["split"] == "test"]
         curves[method] = Curve.of(test["score"].to_numpy(), test["label"].to_numpy())
+        patches[method] = _performance(
+            curves[method].precision, curves[method].recall, scores, scores["incidents"]
+        )
+        path = folder / method / "incident_curve.csv"
+        if path.is_file() and matching:
+            curve = pd.read_csv(path)
+            incidents[method] = _performance(
+                1.0 - curve["far"].to_numpy(),
+                curve["pod"].to_numpy(),
+                matching,
+                matching["hits"] + matching["misses"],
+            )
     table = pd.DataFrame(rows)
     table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
     write_atomically(folder / "comparison.csv", table.to_csv(index=False))
-    figure = precision_recall_figure(curves, base_rate)
-    save_figure(figure, folder / "figures" / "precision_recall.png")
+    figures = folder / "figures"
+    save_figure(precision_recall_figure(curves, base_rate), figures / "precision_recall.png")
+    panels = {"Patches": patches} | ({"Incidents, one to one": incidents} if incidents else {})
+    save_figure(performance_figure(panels), figures / "performance.png")
     return table
+
+
+def _flat(scores: dict[str, Any]) -> dict[str, Any]:
+    """Numbers as they are, intervals as two columns; nothing that is nested."""
+    flat: dict[str, Any] = {}
+    for name, value in scores.items():
+        if name.endswith("_interval"):
+            flat[name.replace("_interval", "_low")], flat[name.replace("_interval", "_high")] = (
+                value
+            )
+        elif not isinstance(value, list | dict):
+            flat[name] = value
+    return flat
+
+
+def _performance(
+    success_ratio: np.ndarray, pod: np.ndarray, scores: dict[str, Any], incidents: int
+) -> Performance:
+    """Where a method stands in the performance diagram."""
+    enough = pod * incidents >= CURVE_FROM - 0.5
+    number = {k: np.nan if scores[k] is None else scores[k] for k in ("pod", "far")}
+    low, high = (np.nan if v is None else v for v in scores["far_interval"])
+    pod_low, pod_high = (np.nan if v is None else v for v in scores["pod_interval"])
+    return Performance(
+        success_ratio[enough],
+        pod[enough],
+        (1.0 - number["far"], number["pod"]),
+        (1.0 - high, 1.0 - low),
+        (pod_low, pod_high),
+    )
 
 
 def _data(folder: Path) -> str:

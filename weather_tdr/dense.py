@@ -15,13 +15,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from weather_tdr.models import PatchNet, probability
+from weather_tdr.models import PatchNet, log_odds
 
 TILE_BYTES = 2**28  # of the largest intermediate result
 
 
-def dense_probability(model: PatchNet, fields: Tensor, step: int) -> Tensor:
-    """Probability of an incident at positions `step` points apart.
+def dense_log_odds(model: PatchNet, fields: Tensor, step: int) -> Tensor:
+    """Log-odds of an incident at positions `step` points apart.
 
     Args:
         model: in evaluation mode.
@@ -42,7 +42,7 @@ def dense_probability(model: PatchNet, fields: Tensor, step: int) -> Tensor:
             band = fields[:, :, first * step : (last - 1) * step + high]
             at_stride = step == model.stride
             logits = model.maps(band) if at_stride else _everywhere(model, band)
-            out[:, first:last] = probability(logits)[:, : last - first, :columns]
+            out[:, first:last] = log_odds(logits)[:, : last - first, :columns]
     return out
 
 

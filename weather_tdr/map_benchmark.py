@@ -17,10 +17,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from data_pipelines.errors import InputError
 from weather_tdr.checkpoints import write_atomically
-from weather_tdr.dense import dense_probability
+from weather_tdr.dense import dense_log_odds
 from weather_tdr.evaluate import PREDICT_SAMPLES
 from weather_tdr.model_files import commit
-from weather_tdr.models import PatchNet, probability
+from weather_tdr.models import PatchNet, log_odds
 
 SIZE, STRIDE, VARIABLES = 16, 4, 4
 SMALL, LARGE = 2.5, 0.25  # degrees: what patch by patch can do in seconds, and ERA5's own grid
@@ -109,7 +109,7 @@ def _dense(spacing: float, step: int) -> float:
     """Seconds for one globe."""
     model, fields = _network(), _wrapped(spacing)
     begun = perf_counter()
-    dense_probability(model, torch.from_numpy(fields), step)
+    dense_log_odds(model, torch.from_numpy(fields), step)
     return perf_counter() - begun
 
 
@@ -123,7 +123,7 @@ def _patch_by_patch(spacing: float, step: int) -> float:
     with torch.inference_mode():
         for first in range(0, len(windows), rows):
             patches = windows[first : first + rows].reshape(-1, VARIABLES, SIZE, SIZE)
-            probability(model(torch.from_numpy(patches)))
+            log_odds(model(torch.from_numpy(patches)))
     return perf_counter() - begun
 
 

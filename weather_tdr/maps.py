@@ -1,36 +1,53 @@
 """Dense incident maps: the network once over whole fields instead of patch by patch."""
 
+import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 import xarray as xr
 from tqdm import tqdm
 
+from data_pipelines.cluster import Cluster, compute
 from data_pipelines.errors import InputError
-from data_pipelines.schema import PatchGrid
-from weather_tdr.dense import dense_probability
+from data_pipelines.schema import PatchGrid, duration_hours
+from weather_tdr.candidates import KM_PER_DEGREE
+from weather_tdr.dense import dense_log_odds
 from weather_tdr.model_files import Detector
 
 Resolution = Literal["grid", "stride"]
 STEPS_AT_ONCE = 8
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Maps:
-    """How to draw and match incident maps.
+    """How to draw incident maps, find incidents in them, follow and match them.
 
     Attributes:
         resolution: `grid`: a probability for every grid point; `stride`: for every patch. A
             network for whole fields gives one a time.
         radius_km: largest distance at which a found incident matches a true one.
+        tolerance: largest difference in time of the two, such as 6h.
+        separation_km: least distance of two incidents of one time; 0 is the height of a central
+            cell, in which a network cannot tell two apart, or `radius_km` if that is more.
+        speed_km_h: no track is faster.
+        missed_steps: a track may be missing at so many time steps in a row.
         figures: number of figures of the strongest incidents.
+        animation: whether to make `incidents.gif` of the whole period.
     """
 
     resolution: Resolution = "grid"
     radius_km: float = 300.0
+    tolerance: str = "0h"
+    separation_km: float = 0.0
+    speed_km_h: float = 120.0
+    missed_steps: int = 1
     figures: int = 3
+    animation: bool = False
 
     def __post_init__(self) -> None:
         """Checks the numbers.
@@ -43,6 +60,26 @@ class Maps:
                 "`maps.radius_km` must be positive and `maps.figures` not negative, got "
                 f"{self.radius_km} and {self.figures}."
             )
+        if not self.tolerance_hours >= 0:
+            raise InputError(
+                "`maps.tolerance` must be a duration such as 6h, not negative, got "
+                f"`{self.tolerance}`."
+            )
+        if not self.speed_km_h > 0 or self.separation_km < 0 or self.missed_steps < 0:
+            raise InputError(
+                "`maps.speed_km_h` must be positive, `maps.separation_km` and `maps.missed_steps` "
+                f"not negative, got {self.speed_km_h}, {self.separation_km} and "
+                f"{self.missed_steps}."
+            )
+
+    @property
+    def tolerance_hours(self) -> float:
+        """Largest difference in time of a found and a true incident, hours."""
+        return duration_hours(self.tolerance)
+
+    def separation(self, cell_latitude: float) -> float:
+        """Least distance of two incidents in km, for central cells so many degrees high."""
+        return self.separation_km or max(self.radius_km, cell_latitude * KM_PER_DEGREE)
 
 
 def incident_map(
@@ -52,11 +89,12 @@ def incident_map(
     resolution: Resolution = "grid",
     progress: bool = False,
 ) -> xr.DataArray:
-    """Probability of an incident in the central cell of the patch around each position.
+    """Calibrated probability of an incident in the central cell around each position.
 
-    Equal to cutting every patch and running the network on it. Positions are the centres of the
-    patches; on a global grid they go around the globe, elsewhere and towards the poles the map
-    ends where no full patch fits. A patch with a missing value has a missing probability.
+    Before calibration equal to cutting every patch and running the network on it. Positions are the
+    centres of the patches; on a global grid they go around the globe, elsewhere and towards the
+    poles the map ends where no full patch fits. A patch with a missing value has a missing
+    probability.
 
     Args:
         detector: trained network.
@@ -66,7 +104,8 @@ def incident_map(
         progress: shows a progress bar.
 
     Returns:
-        ``incident_probability (time, latitude, longitude)``, float32, units 1.
+        ``incident_probability (time, latitude, longitude)``, float32, units 1; longitudes ascend
+        from [-180, 360) on and stay below 360.
 
     Raises:
         InputError: the fields differ from those of training.
@@ -98,15 +137,18 @@ def incident_map(
             if wraps:
                 values = np.concatenate([values, values[..., : width - 1]], axis=-1)
             scaled = detector.normalise(values).to(device)
-            found_here = dense_probability(detector.model, scaled, step)
-            parts.append(found_here[:, :rows, :columns].cpu().numpy())
+            found_here = dense_log_odds(detector.model, scaled, step)[:, :rows, :columns]
+            calibrated = detector.calibration.probability(found_here.cpu().numpy())
+            parts.append(calibrated.astype(np.float32))
             bar.update(len(values))
     bar.close()
     north = latitude[0] - grid.dlat * (np.arange(rows) * step + (height - 1) / 2)
     east = longitude[0] + grid.dlon * (np.arange(columns) * step + (width - 1) / 2)
+    if not wraps and east[-1] >= 360.0:  # a region across Greenwich begins west of it
+        east -= 360.0
     cell = grid.shape if whole else (stride, stride)
     found = xr.DataArray(
-        np.concatenate(parts),
+        np.concatenate(parts) if parts else np.empty((0, rows, columns), np.float32),
         dims=("time", "latitude", "longitude"),
         coords={
             "time": fields["time"].to_numpy(),
@@ -121,6 +163,7 @@ def incident_map(
             "valid_max": 1.0,
             "cell_latitude": cell[0] * grid.dlat,
             "cell_longitude": cell[1] * grid.dlon,
+            "calibration": detector.calibration.kind,
             "comment": "missing where no full patch fits or a field value is missing",
         },
     )
@@ -130,6 +173,61 @@ def incident_map(
             longitude=("longitude", np.round(east % 360.0, 6), found["longitude"].attrs)
         ).sortby("longitude")
     return found
+
+
+def incident_map_on(
+    cluster: Cluster,
+    detector: Detector,
+    fields: xr.DataArray,
+    folder: Path,
+    *,
+    resolution: Resolution = "grid",
+    progress: bool = False,
+) -> xr.DataArray:
+    """The same as `incident_map`, its time steps divided over the workers of a cluster.
+
+    Args:
+        cluster: where; `threads` is this process.
+        detector: trained network.
+        fields: canonical, lazy, on files that all workers can read.
+        folder: that all workers can write to; holds the parts until they are joined.
+        resolution: as of `incident_map`.
+        progress: shows a progress bar.
+    """
+    if cluster.where == "threads" or not fields.chunks or len(fields.chunks[0]) < 2:
+        return incident_map(detector, fields, resolution=resolution, progress=progress)
+    chunks = fields.chunks[0]
+    ends = np.cumsum(chunks)
+    parts = folder / "incident_map.parts"
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True)
+    slices = [slice(int(b - n), int(b)) for b, n in zip(ends, chunks, strict=True)]
+    log.info("mapping %d time steps in %d parts", ends[-1], len(slices))
+    shared = (detector, fields, resolution, slices, parts.resolve())
+    compute(_map_part, shared, range(len(slices)), cluster, title="incident map", progress=progress)
+    loaded = []
+    for number in range(len(slices)):
+        with xr.open_dataarray(parts / f"{number}.nc") as part:
+            loaded.append(part.load())
+    shutil.rmtree(parts)
+    joined = xr.concat(loaded, dim="time")
+    joined["time"].attrs = loaded[0]["time"].attrs
+    return joined
+
+
+def _map_part(
+    shared: tuple[Detector, xr.DataArray, Resolution, list[slice], Path], number: int
+) -> None:
+    detector, fields, resolution, slices, parts = shared
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a worker is a core
+    try:
+        found = incident_map(detector, fields.isel(time=slices[number]), resolution=resolution)
+    finally:
+        torch.set_num_threads(threads)
+    partial = parts / f"{number}.partial"
+    found.to_netcdf(partial, engine="netcdf4")
+    partial.replace(parts / f"{number}.nc")
 
 
 def _axis(name: str, units: str, axis: str) -> dict[str, str]:
@@ -145,7 +243,7 @@ def write_map(
         "Conventions": "CF-1.10",
         "title": "Probability of rare weather incidents",
         "source": f"weather-tdr, PatchNet trained with {detector.method}",
-        "threshold": detector.threshold,
+        "threshold": detector.incident_threshold,
         **(attributes or {}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,96 +1,19 @@
-"""Incidents in a probability map, and their one-to-one matching with the catalogue."""
+"""Found against true incidents, one to one; found incidents followed in time."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-import xarray as xr
-from scipy.ndimage import label as connected
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from data_pipelines.schema import FloatArray, great_circle_km, is_global
+from data_pipelines.schema import FloatArray, great_circle_km
 
 RADIUS_KM = 300.0
-AXES = ("time", "latitude", "longitude")
-
-
-def find_incidents(probability: xr.DataArray, threshold: float) -> pd.DataFrame:
-    """Connected regions at or above the threshold, one row each.
-
-    Args:
-        probability: dims ``(time, latitude, longitude)``; NaN where there is no patch.
-        threshold: lowest probability of an incident.
-
-    Returns:
-        ``time, latitude, longitude, probability, points``, the most probable first at each time.
-        The position is the region's centre, weighted with probability; the probability is the
-        highest in it. Regions touch across the date line when the map is global.
-    """
-    latitude = probability["latitude"].to_numpy()
-    longitude = probability["longitude"].to_numpy()
-    wraps = is_global(longitude)
-    rows = []
-    for time in probability["time"].to_numpy():
-        values = probability.sel(time=time).to_numpy()
-        regions, count = connected(values >= threshold, structure=np.ones((3, 3)))
-        if wraps and count:
-            _join_edges(regions)
-        for region in np.unique(regions[regions > 0]):
-            y, x = np.nonzero(regions == region)
-            inside = values[y, x]
-            rows.append((time, *_centre(latitude[y], longitude[x], inside), inside.max(), len(y)))
-    table = pd.DataFrame(rows, columns=["time", "latitude", "longitude", "probability", "points"])
-    table["time"] = table["time"].astype("datetime64[ns]")
-    return table.sort_values(["time", "probability"], ascending=[True, False], ignore_index=True)
-
-
-def labelled_incidents(samples: pd.DataFrame) -> pd.DataFrame:
-    """Connected regions of incident patches: the truth where no catalogue has positions.
-
-    Args:
-        samples: ``time, latitude, longitude, label`` of every patch position of some times.
-
-    Returns:
-        As `find_incidents`.
-    """
-    east = np.unique(samples["longitude"])
-    if len(east) > 1 and not is_global(east):
-        # A region across Greenwich begins after the widest gap, so that neighbours stay so.
-        gaps = np.diff(np.r_[east, east[0] + 360.0])
-        west = east[(int(np.argmax(gaps)) + 1) % len(east)]
-        around = (samples["longitude"] - west) % 360.0 + west
-        samples = samples.assign(longitude=np.round(around, 6))
-    axes = [np.unique(samples[k])[:: -1 if k == "latitude" else 1] for k in AXES[1:]]
-    some = samples[samples["time"].isin(samples.loc[samples["label"] == 1, "time"])]
-    times = np.unique(some["time"])
-    labels = xr.DataArray(
-        np.zeros((len(times), len(axes[0]), len(axes[1]))), coords=[times, *axes], dims=AXES
-    )
-    at = [pd.Index(labels[k].to_numpy()).get_indexer(some[k]) for k in AXES]
-    labels.values[tuple(at)] = some["label"]
-    return find_incidents(labels, 0.5)
-
-
-def _centre(latitude: FloatArray, longitude: FloatArray, weight: FloatArray) -> tuple[float, float]:
-    """Weighted mean of points on the sphere: latitude, and longitude in [0, 360)."""
-    lat, lon = np.deg2rad(latitude), np.deg2rad(longitude)
-    x = float((weight * np.cos(lat) * np.cos(lon)).sum())
-    y = float((weight * np.cos(lat) * np.sin(lon)).sum())
-    z = float((weight * np.sin(lat)).sum())
-    return (
-        float(np.rad2deg(np.arctan2(z, np.hypot(x, y)))),
-        float(np.rad2deg(np.arctan2(y, x)) % 360.0),
-    )
-
-
-def _join_edges(regions: np.ndarray) -> None:
-    """Gives regions that touch across the first and last column one number."""
-    height = len(regions)
-    for y in np.flatnonzero(regions[:, 0]).tolist():
-        for other in range(max(y - 1, 0), min(y + 2, height)):
-            if regions[other, -1] and regions[other, -1] != regions[y, 0]:
-                regions[regions == regions[other, -1]] = regions[y, 0]
+HOUR = np.timedelta64(1, "h")
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -103,50 +26,132 @@ class Matching:
         truths: number of true incidents.
     """
 
-    found: np.ndarray
-    distance_km: np.ndarray
+    found: Indices
+    distance_km: FloatArray
     truths: int
 
-    def summary(self) -> dict[str, Any]:
-        """Hits, misses, false alarms, and the mean distance of the hits in km."""
-        hits = int((self.found >= 0).sum())
-        return {
-            "hits": hits,
-            "misses": self.truths - hits,
-            "false_alarms": int((self.found < 0).sum()),
-            "mean_distance_km": float(np.nanmean(self.distance_km)) if hits else np.nan,
-        }
+    @property
+    def hit(self) -> npt.NDArray[np.bool_]:
+        """Whether each true incident has been found, shape (truths,)."""
+        hit = np.zeros(self.truths, dtype=bool)
+        hit[self.found[self.found >= 0]] = True
+        return hit
 
 
 def match_incidents(
-    found: pd.DataFrame, truth: pd.DataFrame, radius_km: float = RADIUS_KM
+    found: pd.DataFrame,
+    truth: pd.DataFrame,
+    radius_km: float = RADIUS_KM,
+    tolerance_hours: float = 0.0,
 ) -> Matching:
-    """Matches found and true incidents of the same time, one to one.
+    """Matches found and true incidents near each other in space and time, one to one.
 
-    The assignment has the most pairs within `radius_km`, and among those the least distance.
+    The assignment has the most pairs within `radius_km` and `tolerance_hours`, and among those the
+    least sum of distances, where `tolerance_hours` apart counts as much as `radius_km` apart.
 
     Args:
         found: ``time, latitude, longitude``.
         truth: the same.
         radius_km: largest distance of a pair.
+        tolerance_hours: largest difference in time of a pair.
     """
     partner = np.full(len(found), -1)
     distance = np.full(len(found), np.nan)
-    truth_of = truth.groupby("time").indices
-    for time, here in found.groupby("time").indices.items():
-        if time not in truth_of:
-            continue
-        there = truth_of[time]
-        a, b = found.iloc[here], truth.iloc[there]
-        km = great_circle_km(
-            a["latitude"].to_numpy()[:, None],
-            a["longitude"].to_numpy()[:, None],
-            b["latitude"].to_numpy()[None],
-            b["longitude"].to_numpy()[None],
-        )
-        # A pair too far costs more than any set of near pairs: as many near pairs as possible.
-        cost = np.where(km <= radius_km, km, radius_km * (min(km.shape) + 1))
-        for i, j in zip(*linear_sum_assignment(cost), strict=True):
-            if km[i, j] <= radius_km:
-                partner[here[i]], distance[here[i]] = there[j], km[i, j]
+    a, b, km, cost = _feasible(found, truth, radius_km, tolerance_hours)
+    # Pairs that share neither a found nor a true incident with others can be decided apart.
+    n = len(found) + len(truth)
+    joined = coo_array((np.ones(len(a)), (a, len(found) + b)), shape=(n, n))
+    part = connected_components(joined, directed=False)[1][a]
+    ends = np.flatnonzero(np.diff(np.sort(part))) + 1
+    for of_part in np.split(np.argsort(part, kind="stable"), ends):
+        rows, i = np.unique(a[of_part], return_inverse=True)
+        columns, j = np.unique(b[of_part], return_inverse=True)
+        costs = np.full((len(rows), len(columns)), np.inf)
+        kms = np.full(costs.shape, np.nan)
+        costs[i, j], kms[i, j] = cost[of_part], km[of_part]
+        for r, c in best_pairs(costs):
+            partner[rows[r]], distance[rows[r]] = columns[c], kms[r, c]
     return Matching(partner, distance, len(truth))
+
+
+def _feasible(
+    found: pd.DataFrame, truth: pd.DataFrame, radius_km: float, tolerance_hours: float
+) -> tuple[Indices, Indices, FloatArray, FloatArray]:
+    """Pairs near enough: index of found, of truth, distance in km, cost."""
+    order = np.argsort(truth["time"].to_numpy(), kind="stable")
+    times = truth["time"].to_numpy()[order]
+    positions = {k: (found[k].to_numpy(), truth[k].to_numpy()) for k in ("latitude", "longitude")}
+    tolerance = np.timedelta64(round(tolerance_hours * 3600e9), "ns")
+    parts = []
+    moments = found["time"].to_numpy("datetime64[ns]")
+    for at in np.unique(moments):
+        here = np.flatnonzero(moments == at)
+        first = np.searchsorted(times, at - tolerance, side="left")
+        last = np.searchsorted(times, at + tolerance, side="right")
+        there = order[first:last]
+        lat, lon = ((p[0][here][:, None], p[1][there][None]) for p in positions.values())
+        km = great_circle_km(lat[0], lon[0], lat[1], lon[1])
+        i, j = np.nonzero(km <= radius_km)
+        apart = np.abs(times[first:last] - at)[j] / HOUR
+        late = apart / tolerance_hours * radius_km if tolerance_hours else np.zeros(len(j))
+        parts.append((here[i], there[j], km[i, j], km[i, j] + late))
+    if not parts:
+        return np.empty(0, int), np.empty(0, int), np.empty(0), np.empty(0)
+    a, b, km, cost = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return a, b, km, cost
+
+
+def best_pairs(cost: FloatArray) -> list[tuple[int, int]]:
+    """Most pairs of a row and a column each, and among those the least sum of costs.
+
+    Args:
+        cost: at least 0; infinity where there can be no pair.
+    """
+    possible = np.isfinite(cost)
+    if not possible.any():
+        return []
+    # What cannot be costs more than any set of pairs that can: as many of those as possible.
+    never = cost[possible].max() * (min(cost.shape) + 1) + 1.0
+    pairs = zip(*linear_sum_assignment(np.where(possible, cost, never)), strict=True)
+    return [(int(i), int(j)) for i, j in pairs if possible[i, j]]
+
+
+def follow(
+    found: pd.DataFrame,
+    times: npt.NDArray[np.datetime64],
+    speed_km_h: float,
+    missed_steps: int,
+) -> Indices:
+    """Number of the track of each found incident, from 1 on in order of time.
+
+    Step by step, incidents go on the tracks seen before, by the assignment with the most pairs and
+    then the least distance.
+
+    Args:
+        found: ``time, latitude, longitude``, sorted by time.
+        times: all time steps of the map, ascending.
+        speed_km_h: no track is faster.
+        missed_steps: a track may be missing at so many steps in a row.
+    """
+    track = np.zeros(len(found), dtype=np.int64)
+    latitude, longitude = (found[k].to_numpy() for k in ("latitude", "longitude"))
+    step = np.searchsorted(times, found["time"].to_numpy())
+    last: Indices = np.empty(0, dtype=np.int64)  # the latest incident of each open track
+    number = 0
+    for now in np.unique(step):
+        here = np.flatnonzero(step == now)
+        last = last[now - step[last] <= missed_steps + 1]
+        km = great_circle_km(
+            latitude[last][:, None], longitude[last][:, None], latitude[here], longitude[here]
+        )
+        hours = (times[now] - times[step[last]]) / HOUR
+        km[km > speed_km_h * hours[:, None]] = np.inf
+        pairs = best_pairs(km)
+        for i, j in pairs:
+            track[here[j]] = track[last[i]]
+        for k in here[track[here] == 0]:
+            number += 1
+            track[k] = number
+        gone = [i for i, _ in pairs]
+        last = np.concatenate([np.delete(last, gone), here])
+    return track

@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from data_pipelines.errors import InputError
+from weather_tdr.calibration import Calibration
 from weather_tdr.checkpoints import load_checkpoint, save_checkpoint, write_atomically
 from weather_tdr.models import PatchNet
 
@@ -31,7 +32,11 @@ class Detector:
         mean: of each variable over the training dates, in its units.
         std: the same.
         method: how it was trained.
-        threshold: probability from which on it says incident; NaN before evaluation.
+        threshold: calibrated probability from which on a patch is an incident; NaN before
+            evaluation.
+        incident_threshold: of the incidents in a map, the same.
+        calibration: from log-odds of the network to probability, fitted on validation.
+        areas: incidents are areas (heat waves), not points of a catalogue.
         facts: scores, version and the like.
     """
 
@@ -44,6 +49,9 @@ class Detector:
     std: list[float]
     method: str
     threshold: float = math.nan
+    incident_threshold: float = math.nan
+    calibration: Calibration = field(default_factory=Calibration)
+    areas: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -113,6 +121,7 @@ def save_detector(detector: Detector, folder: Path) -> None:
 def save_facts(detector: Detector, folder: Path) -> None:
     """Writes `model.json` only."""
     facts = {k: v for k, v in vars(detector).items() if k != "model"}
+    facts["calibration"] = vars(detector.calibration)
     write_atomically(folder / "model.json", json.dumps(no_nan(facts), indent=2) + "\n")
 
 
@@ -135,8 +144,9 @@ def load_detector(folder: str | Path) -> Detector:
         tensors, _ = load_checkpoint(folder / "model.safetensors")
         model.load_state_dict(tensors)
         model.eval()
-        if facts["threshold"] is None:
-            facts["threshold"] = math.nan
+        for name in ("threshold", "incident_threshold"):
+            facts[name] = math.nan if facts.get(name) is None else facts[name]
+        facts["calibration"] = Calibration.from_facts(facts.get("calibration"))
         return Detector(model=model, **facts)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         if isinstance(error, InputError):

@@ -85,6 +85,6 @@ class PatchNet(nn.Module):
         return self.maps(patches).flatten(1)
 
 
-def probability(logits: Tensor) -> Tensor:
-    """Probability of the class incident, from logits with the classes along axis 1."""
-    return torch.softmax(logits, dim=1)[:, 1]
+def log_odds(logits: Tensor) -> Tensor:
+    """Log-odds of the class incident, from logits with the classes along axis 1."""
+    return logits[:, 1] - logits[:, 0]

@@ -1,18 +1,47 @@
-"""What a map becomes for people: NetCDF, incident table, GeoJSON, figures, matching with truth."""
+"""What a map becomes for people: NetCDF, incidents, tracks, scores and pictures."""
 
-import json
+import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from data_pipelines.schema import PRESSURE, PRESSURE_NAMES
+from data_pipelines.cluster import Cluster
+from data_pipelines.schema import great_circle_km
+from weather_tdr.candidates import KM_PER_DEGREE, find_peaks, find_regions
 from weather_tdr.checkpoints import write_atomically
-from weather_tdr.maps import Maps, incident_map, write_map
-from weather_tdr.matching import find_incidents, match_incidents
-from weather_tdr.model_files import Detector, no_nan
-from weather_tdr.plots import incident_figure, probability_series, save_figure
+from weather_tdr.figures.canvas import save_figure
+from weather_tdr.figures.maps import PANELS, Scene, animate, incident_figure, sequence_figure
+from weather_tdr.figures.series import probability_series
+from weather_tdr.incident_files import write_incidents
+from weather_tdr.maps import Maps, incident_map_on, write_map
+from weather_tdr.model_files import Detector
+from weather_tdr.rules import pressure_lags
+from weather_tdr.verification import incident_curve, verify, with_tracks
+
+log = logging.getLogger(__name__)
+COLUMNS = [
+    "time", "latitude", "longitude", "probability", "area_km2", "track_id", "pressure_hpa",
+    "matched", "distance_km", "storm_id",
+]  # fmt: skip
+
+
+def peaks_of(found_map: xr.DataArray, detector: Detector, maps: Maps) -> pd.DataFrame:
+    """The peaks of a map, far below any threshold: those above climatology.
+
+    Args:
+        found_map: as `incident_map` gives it.
+        detector: whose map it is.
+        maps: separation of two incidents.
+    """
+    prior = detector.calibration.prior
+    floor = 0.0 if np.isnan(prior) else prior
+    if not np.isnan(detector.incident_threshold):
+        floor = min(floor, detector.incident_threshold)
+    return find_peaks(found_map, maps.separation(found_map.attrs["cell_latitude"]), floor)
 
 
 def draw_maps(
@@ -22,73 +51,152 @@ def draw_maps(
     maps: Maps,
     *,
     truth: pd.DataFrame | None = None,
+    cluster: Cluster | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Incident map, table and figures of any fields.
+    """Incident map, table, tracks and figures of any fields.
 
     Args:
         detector: trained and evaluated.
         fields: as `open_fields` gives them.
-        folder: for `incident_map.nc`, `incidents.csv`, `incidents.geojson`, `figures/`.
-        maps: resolution, matching radius, number of figures.
-        truth: incidents that there are at these times: ``time, latitude, longitude``.
+        folder: for `incident_map.nc`, `incidents.csv`, `incidents.geojson`, `incidents.nc`,
+            `figures/`; with `truth` `truth.csv`; with `maps.animation` `incidents.gif`.
+        maps: resolution, matching, tracks, number of figures.
+        truth: incidents that there are at these times: ``time, latitude, longitude``, and
+            ``storm_id`` where known.
+        cluster: where to compute; by default here.
         progress: shows a progress bar.
 
     Returns:
-        Hits, misses, false alarms and mean distance; empty without `truth`.
+        Scores of incidents and tracks; empty without `truth`.
     """
-    found_map = incident_map(detector, fields, resolution=maps.resolution, progress=progress)
+    found_map = incident_map_on(
+        cluster or Cluster(),
+        detector,
+        fields,
+        folder,
+        resolution=maps.resolution,
+        progress=progress,
+    )
     write_map(found_map, folder / "incident_map.nc", detector)
-    found = find_incidents(found_map, detector.threshold)
+    times = found_map["time"].to_numpy()
+    threshold = detector.incident_threshold
+    if detector.areas:
+        found = peaks = find_regions(found_map, threshold)
+    else:
+        peaks = peaks_of(found_map, detector, maps)
+        found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
+    found = with_tracks(found, times, maps)
+    pressure = pressure_now(fields)
+    if pressure is not None and not detector.whole_field:
+        found["pressure_hpa"] = lowest_pressure(found, pressure, maps.radius_km)
     summary: dict[str, Any] = {}
     if truth is not None:
         truth = inside_map(truth, found_map)
-        matching = match_incidents(found, truth, maps.radius_km)
-        found["matched"] = matching.found >= 0
-        found["distance_km"] = matching.distance_km
-        summary = matching.summary()
-    write_atomically(folder / "incidents.csv", found.to_csv(index=False))
-    write_atomically(folder / "incidents.geojson", json.dumps(to_geojson(found)) + "\n")
+        found, truth, scores = verify(found, truth, times, maps)
+        summary = {"threshold": threshold, **scores}
+        write_atomically(folder / "truth.csv", truth.to_csv(index=False))
+        if not detector.areas:
+            curve = incident_curve(peaks, truth, maps)
+            write_atomically(folder / "incident_curve.csv", curve.to_csv(index=False))
+    found = found[[c for c in COLUMNS if c in found]]
+    write_incidents(found, folder, f"weather-tdr, network trained with {detector.method}")
     for old in (folder / "figures").glob("incident_*.png"):
         old.unlink()
     if detector.whole_field:
-        figure = probability_series(found_map, detector.threshold, truth, detector.method)
+        figure = probability_series(found_map, threshold, truth, detector.method)
         save_figure(figure, folder / "figures" / "probability.png")
         return summary
-    pressure = pressure_now(fields)
+    _draw(detector, found_map, found, pressure, truth, folder, maps, progress=progress)
+    return summary
+
+
+def _draw(
+    detector: Detector,
+    found_map: xr.DataArray,
+    found: pd.DataFrame,
+    pressure: xr.DataArray | None,
+    truth: pd.DataFrame | None,
+    folder: Path,
+    maps: Maps,
+    *,
+    progress: bool,
+) -> None:
+    """Figures of the strongest incidents, the page of the strongest track, the animation."""
+
+    def scene(time: Any, trail: pd.DataFrame | None = None) -> Scene:
+        return Scene(
+            found_map.sel(time=time),
+            found[found["time"] == time],
+            pressure=None if pressure is None else pressure.sel(time=time).compute(),
+            truth=None if truth is None else truth[truth["time"] == time],
+            trail=trail,
+        )
+
     strongest = found.sort_values("probability", ascending=False).drop_duplicates("time")
     times = list(strongest["time"].head(maps.figures))
     if not times and maps.figures and bool(found_map.notnull().any()):
         # Nothing found: show where the network was least sure of that.
         times = [pd.Timestamp(found_map.max(["latitude", "longitude"]).idxmax("time").item())]
+    by = f"Incidents found by {detector.method}"
     for rank, time in enumerate(times, start=1):
-        figure = incident_figure(
-            found_map.sel(time=time),
-            found[found["time"] == time],
-            pressure=None if pressure is None else pressure.sel(time=time).compute(),
-            truth=None if truth is None else truth[truth["time"] == time],
-            title=f"Incidents found by {detector.method}, {time:%Y-%m-%d %H} UTC "
-            f"(threshold {detector.threshold:.2f})",
+        title = f"{by}, {time:%Y-%m-%d %H:%M} UTC (threshold {detector.incident_threshold:.2g})"
+        save_figure(
+            incident_figure(scene(time), title), folder / "figures" / f"incident_{rank}.png"
         )
-        save_figure(figure, folder / "figures" / f"incident_{rank}.png")
-    return summary
+    page = folder / "figures" / "sequence.png"
+    page.unlink(missing_ok=True)
+    if len(found) and maps.figures:
+        track = found[found["track_id"] == _strongest(found)["track_id"]]
+        at = _around_track(found_map["time"].to_numpy(), track)
+        scenes = [scene(t, track[track["time"] <= t]) for t in at]
+        middle = _strongest(track)
+        centre = (float(middle["longitude"]), float(middle["latitude"]))
+        title = f"{by}: the strongest track, number {middle['track_id']}"
+        save_figure(sequence_figure(scenes, centre, title), page)
+    if maps.animation:
+        all_times = found_map["time"].to_numpy()
+        log.info("drawing %d frames", len(all_times))
+        animate([scene(t) for t in all_times], folder / "incidents.gif", by, progress=progress)
 
 
-def to_geojson(found: pd.DataFrame) -> dict[str, Any]:
-    """Incidents as GeoJSON points, longitudes in [-180, 180) (RFC 7946)."""
-    features = []
-    for row in found.to_dict("records"):
-        longitude = (row.pop("longitude") + 180.0) % 360.0 - 180.0
-        latitude = row.pop("latitude")
-        row["time"] = pd.Timestamp(row["time"]).isoformat() + "Z"
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Point", "coordinates": [longitude, latitude]},
-                "properties": no_nan(row),
-            }
-        )
-    return {"type": "FeatureCollection", "features": features}
+def _strongest(found: pd.DataFrame) -> "pd.Series[Any]":
+    return found.iloc[int(found["probability"].to_numpy().argmax())]
+
+
+def _around_track(
+    times: npt.NDArray[np.datetime64], track: pd.DataFrame
+) -> npt.NDArray[np.datetime64]:
+    """Up to six consecutive times, the most probable position in the middle of them."""
+    peak = np.searchsorted(times, _strongest(track)["time"].to_datetime64())
+    first = int(np.clip(peak - PANELS // 2, 0, max(len(times) - PANELS, 0)))
+    return times[first : first + PANELS]
+
+
+def lowest_pressure(
+    found: pd.DataFrame, pressure: xr.DataArray, radius_km: float
+) -> npt.NDArray[np.float64]:
+    """Lowest sea-level pressure within a distance of each incident, hPa.
+
+    Args:
+        found: ``time, latitude, longitude``.
+        pressure: Pa; dims ``(time, latitude, longitude)``.
+        radius_km: the distance; the nearest grid point always counts.
+    """
+    latitude, longitude = (pressure[k].to_numpy() for k in ("latitude", "longitude"))
+    spacing = abs(float(latitude[1] - latitude[0]))
+    lowest = np.full(len(found), np.nan)
+    for time, here in found.groupby("time").indices.items():
+        values = pressure.sel(time=time).transpose("latitude", "longitude").to_numpy() / 100.0
+        for k in here:
+            row = found.iloc[k]
+            band = np.abs(latitude - row["latitude"]) <= radius_km / KM_PER_DEGREE + spacing
+            km = great_circle_km(
+                row["latitude"], row["longitude"], latitude[band][:, None], longitude[None]
+            )
+            near = values[band][km <= max(radius_km, km.min())]
+            lowest[k] = np.nan if np.isnan(near).all() else np.nanmin(near)
+    return lowest
 
 
 def inside_map(truth: pd.DataFrame, found_map: xr.DataArray) -> pd.DataFrame:
@@ -111,10 +219,5 @@ def inside_map(truth: pd.DataFrame, found_map: xr.DataArray) -> pd.DataFrame:
 
 def pressure_now(fields: xr.DataArray) -> xr.DataArray | None:
     """Sea-level pressure without lag, Pa, if it is among the fields."""
-    for i, name in enumerate(fields["variable"].values):
-        standard = str(fields["standard_name"].values[i])
-        if str(fields["lag"].values[i]) == "0h" and (
-            standard == PRESSURE or str(name) in PRESSURE_NAMES
-        ):
-            return fields.isel(variable=i)
-    return None
+    lags = pressure_lags(fields)
+    return None if lags is None else lags[0]

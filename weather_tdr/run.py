@@ -1,54 +1,43 @@
 """The whole line, one call a stage: build, train, evaluate with maps, compare."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import xarray as xr
 import yaml
 
 from data_pipelines.build import build_store
+from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.image_store import image_settings, write_image_store
-from data_pipelines.incidents import at_times, read_catalogue, select_rows
 from data_pipelines.quality import findings_of
 from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
 from weather_tdr import __version__
+from weather_tdr.assess import evaluate_all
 from weather_tdr.checkpoints import write_atomically
-from weather_tdr.comparison import compare, is_scored
-from weather_tdr.config import Config, save_config
+from weather_tdr.config import Config, load_config, save_config
 from weather_tdr.data import load_split, sample_table
 from weather_tdr.evaluate import (
-    EVALUATED,
-    evaluate,
     predict,
-    predictions_table,
-    rules,
-    write_predictions,
 )
+from weather_tdr.figures.canvas import save_figure
+from weather_tdr.figures.training import weight_history
 from weather_tdr.maps import Maps
-from weather_tdr.matching import labelled_incidents
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import (
-    Detector,
     commit,
     detector_from_store,
     load_detector,
-    no_nan,
     save_detector,
-    save_facts,
 )
 from weather_tdr.models import PatchNet
-from weather_tdr.plots import save_figure, weight_history
 from weather_tdr.products import draw_maps
 from weather_tdr.scores import ranking_scores
 from weather_tdr.train import fit
@@ -164,84 +153,6 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
     return folders
 
 
-def evaluate_method(
-    config: Config, folder: Path, store: xr.Dataset, *, progress: bool = True
-) -> dict[str, Any]:
-    """Threshold, scores, and the incident map of the test period of one trained method."""
-    detector = load_detector(folder)
-    identity = store_identity(store.attrs)
-    if detector.facts.get("store") != identity:
-        raise InputError(
-            f"{folder} must have been trained on the patch store beside it, which has been built "
-            "anew since. Run `weather-tdr train CONFIG` again."
-        )
-    log.info("evaluating `%s`", folder.name)
-    scores_of = {s: predict(detector.model, store, s) for s in EVALUATED}
-    predictions = predictions_table(store, scores_of)
-    detector.threshold, scores = evaluate(predictions, probabilities=True)
-    write_predictions(predictions, folder / "predictions.nc", identity)
-    if not config.of_images:
-        scores["test"]["incident_matching"] = _map_test_period(
-            config, detector, store, folder, progress=progress
-        )
-    _write_scores(scores, folder)
-    detector.facts["scores"] = scores
-    save_facts(detector, folder)
-    return scores
-
-
-def _map_test_period(
-    config: Config, detector: Detector, store: xr.Dataset, folder: Path, *, progress: bool
-) -> dict[str, Any]:
-    fields = open_fields(config.fields.paths, **detector.open_arguments())
-    times = pd.DatetimeIndex(np.unique(sample_table(store, "test")["time"].to_numpy()))
-    if config.incidents.rule == "catalogue":
-        catalogue = read_catalogue(config.incidents.catalogue)
-        incidents = catalogue[select_rows(catalogue, config.incidents.where)]
-        truth = at_times(incidents, times, config.incidents.match_time)
-    else:
-        truth = labelled_incidents(sample_table(store, "test"))
-    return draw_maps(
-        detector,
-        fields.sel(time=times),
-        folder,
-        config.maps,
-        truth=truth,
-        progress=progress,
-    )
-
-
-def evaluate_all(
-    config: Config, *, methods: Sequence[str] | None = None, progress: bool = True
-) -> pd.DataFrame:
-    """Scores methods and the rules; writes `comparison.csv` and its figure.
-
-    Args:
-        config: the run.
-        methods: to score now, by default all of the run. Others that have been scored before
-            keep their rows.
-        progress: shows a progress bar.
-    """
-    store = open_store(config.folder / "patches.zarr")
-    of_run = [load_method(name).name for name in config.train.methods]
-    methods = of_run if methods is None else methods
-    for method in methods:
-        evaluate_method(config, config.folder / method, store, progress=progress)
-    identity = store_identity(store.attrs)
-    of_rules = {split: rules(store, split) for split in EVALUATED}
-    for name in of_rules["test"]:
-        predictions = predictions_table(store, {s: of_rules[s][name] for s in EVALUATED})
-        write_predictions(predictions, config.folder / name / "predictions.nc", identity)
-        _, scores = evaluate(predictions, probabilities=False)
-        _write_scores(scores, config.folder / name)
-    names = dict.fromkeys([*of_run, *methods, *of_rules["test"]])
-    return compare(config.folder, [n for n in names if is_scored(config.folder / n, identity)])
-
-
-def _write_scores(scores: dict[str, Any], folder: Path) -> None:
-    write_atomically(folder / "scores.json", json.dumps(no_nan(scores), indent=2) + "\n")
-
-
 def run(config: Config, *, resume: bool = False, progress: bool = True) -> pd.DataFrame:
     """Build, train, evaluate and map; returns the comparison."""
     build(config, progress=progress)
@@ -249,15 +160,30 @@ def run(config: Config, *, resume: bool = False, progress: bool = True) -> pd.Da
     return evaluate_all(config, progress=progress)
 
 
+def maps_of(folder: Path) -> Maps:
+    """The settings of maps of the run that a method belongs to, or the defaults without a run."""
+    has_run = (folder.resolve().parent / "config.yaml").is_file()
+    return load_config(folder).maps if has_run else Maps()
+
+
 def map_fields(
     folder: Path,
     paths: Sequence[str],
     output: Path | None = None,
-    maps: Maps | None = None,
     *,
+    maps: Maps | None = None,
+    cluster: Cluster | None = None,
     progress: bool = True,
 ) -> Path:
     """Incident map of new fields with a trained method; returns the folder with the results.
+
+    Args:
+        folder: of the method, ``runs/NAME/METHOD``.
+        paths: NetCDF files or a Zarr store.
+        output: for the results, by default ``RUN/maps/FILE``.
+        maps: how; by default as in the run.
+        cluster: where; by default here.
+        progress: shows a progress bar.
 
     Raises:
         InputError: the method has not been evaluated, so that it has no threshold.
@@ -277,5 +203,6 @@ def map_fields(
     for found in findings_of(fields):
         log.warning("%s", found.line())
     output = output or folder / "maps" / Path(paths[0]).stem
-    draw_maps(detector, fields, output, maps or Maps(), progress=progress)
+    maps = maps or maps_of(folder)
+    draw_maps(detector, fields, output, maps, cluster=cluster, progress=progress)
     return output

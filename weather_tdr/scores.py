@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 from scores.categorical import BasicContingencyManager
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
@@ -145,43 +146,39 @@ class Curve:
         return cls(precision, recall, float(average_precision_score(label, score)))
 
 
-def bootstrap_average_precision(
-    score: Values,
-    label: Labels,
-    block: npt.NDArray[np.integer],
-    *,
-    rounds: int = 300,
-    seed: int = 0,
-) -> list[float]:
-    """95 % interval of the average precision, resampling whole blocks of time.
-
-    Samples of one storm follow each other; resampling single samples would pretend that they are
-    independent.
+def reliability_table(probability: Values, label: Labels) -> pd.DataFrame:
+    """How often there was an incident where a probability was given.
 
     Args:
-        score: shape (n,).
-        label: shape (n,).
-        block: number of the time block of each sample, shape (n,).
-        rounds: of the bootstrap.
-        seed: of the bootstrap.
+        probability: 0 to 1, shape (n,).
+        label: 0 or 1, shape (n,).
 
     Returns:
-        Lower and upper limit; NaN when a resample never holds an incident.
+        A row a bin that is not empty, two bins a power of ten, the lowest with all below it:
+        ``from, to, samples, incidents, probability`` (mean), ``frequency``, and its Wilson
+        interval of 95 %, ``low, high``. The interval takes samples to be independent.
     """
-    rng = np.random.default_rng(seed)
-    order = np.argsort(-score, kind="stable")
-    ranked, blocks = label[order].astype(float), np.unique(block, return_inverse=True)[1][order]
-    n = int(blocks.max()) + 1
-    # Ties share a place: precision is read at the last of equal scores.
-    last = np.r_[np.flatnonzero(np.diff(score[order])), len(score) - 1]
-    values = []
-    for _ in range(rounds):
-        weight = np.bincount(rng.integers(0, n, n), minlength=n)[blocks]
-        true = np.cumsum(weight * ranked)[last]
-        seen = np.cumsum(weight)[last]
-        if true[-1] > 0:
-            gained = np.diff(np.r_[0.0, true])
-            values.append(float((gained * true / np.maximum(seen, 1)).sum() / true[-1]))
-    if not values:
-        return [math.nan, math.nan]
-    return [float(v) for v in np.quantile(values, [0.025, 0.975])]
+    edges = 10.0 ** np.arange(-6, 0.25, 0.5)
+    place = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, len(edges) - 2)
+    rows = []
+    for k in np.unique(place):
+        inside = place == k
+        n, hits = int(inside.sum()), int(label[inside].sum())
+        low, high = wilson_interval(hits, n)
+        rows.append(
+            (edges[k], edges[k + 1], n, hits, probability[inside].mean(), hits / n, low, high)
+        )
+    columns = ["from", "to", "samples", "incidents", "probability", "frequency", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def wilson_interval(hits: int, samples: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion.
+
+    Source: Wilson (1927), Journal of the American Statistical Association 22, 209-212.
+    """
+    z = 1.959963984540054
+    rate, share = hits / samples, z**2 / samples
+    centre = (rate + share / 2) / (1 + share)
+    half = z / (1 + share) * math.sqrt(rate * (1 - rate) / samples + share / (4 * samples))
+    return min(max(centre - half, 0.0), rate), max(min(centre + half, 1.0), rate)

@@ -1,0 +1,131 @@
+"""The closed contour by brute force, and the rules on fields whose answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import label as connected
+
+from data_pipelines.schema import great_circle_km
+from weather_tdr.rules import (
+    cell_scores,
+    closed_contour_rule,
+    contour_depth,
+    deepening_rule,
+    one_a_time,
+)
+
+LATITUDE, LONGITUDE = np.arange(60.0, 19.9, -4.0), np.arange(0, 360, 6.0)
+
+
+def field(values, latitude=LATITUDE, longitude=LONGITUDE):
+    return xr.DataArray(
+        np.asarray(values, float),
+        dims=("time", "latitude", "longitude"),
+        coords={
+            "time": pd.date_range("2001-01-01", periods=len(values), freq="6h"),
+            "latitude": latitude,
+            "longitude": longitude,
+        },
+    )
+
+
+def by_flooding(values, minimum, radius_km, wraps):
+    """The lowest level at which water from the minimum reaches what is away, by trying all."""
+    y, x = minimum
+    km = great_circle_km(LATITUDE[y], LONGITUDE[x], LATITUDE[:, None], LONGITUDE[None])
+    away = km > radius_km
+    away[[0, -1]] = True  # the edge of what is known
+    if not wraps:
+        away[:, [0, -1]] = True
+    for level in np.sort(np.unique(values)):
+        parts, _ = connected(values <= level, structure=np.ones((3, 3)))
+        if wraps:  # joined through a second globe beside the first
+            twice, _ = connected(np.tile(values <= level, 3), structure=np.ones((3, 3)))
+            n = values.shape[1]
+            own = (twice == twice[y, x + n]).reshape(len(values), 3, n).any(axis=1)
+        else:
+            own = parts == parts[y, x]
+        if values[y, x] <= level and (own & away).any():
+            return level - values[y, x]
+    raise AssertionError
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), radius=st.floats(300, 4000), wraps=st.booleans())
+def test_depth_is_the_level_of_the_flood(seed, radius, wraps):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(1000, 10, (len(LATITUDE), len(LONGITUDE)))
+    inner = values[2:-2, 2:-2]
+    y, x = np.unravel_index(inner.argmin(), inner.shape)
+    minimum = (int(y) + 2, int(x) + 2)
+    got = contour_depth(values, LATITUDE, LONGITUDE, minimum, radius, wraps)
+    assert got == pytest.approx(by_flooding(values, minimum, radius, wraps))
+
+
+def test_a_round_low_is_as_deep_as_its_rim():
+    km = great_circle_km(40.0, 0.0, LATITUDE[:, None], LONGITUDE[None])
+    low = 101_000 - 3000 * np.exp(-0.5 * (km / 700) ** 2)  # across the edge of the map
+    rule = closed_contour_rule(field([low, np.full_like(low, 101_000)]), 1200.0, 600.0)
+    deepest = rule.peaks.iloc[0]
+    assert deepest["time"] == pd.Timestamp("2001-01-01")
+    assert great_circle_km(deepest["latitude"], deepest["longitude"], 40.0, 0.0) < 1.0
+    beyond = 30 * (1 - np.exp(-0.5 * (km[km > 1200].min() / 700) ** 2))
+    assert deepest["probability"] == pytest.approx(beyond, rel=0.05)
+    assert len(rule.peaks[rule.peaks["probability"] > 0.1]) == 1
+
+
+def test_an_open_trough_is_no_closed_low():
+    trough = 101_000 + 100.0 * np.abs(np.arange(len(LATITUDE)) - 5)[:, None] + np.zeros(60)
+    trough[5] -= 10.0 * np.arange(60)  # falls all the way along the trough
+    rule = closed_contour_rule(field([trough], longitude=np.arange(0, 300, 5.0)), 900.0, 600.0)
+    assert (rule.scores.values[0, 5, :59] == 0).all()
+
+
+def test_missing_values_are_the_edge_of_what_is_known():
+    km = great_circle_km(40.0, 180.0, LATITUDE[:, None], LONGITUDE[None])
+    low = 101_000 - 3000 * np.exp(-0.5 * (km / 700) ** 2)
+    low[5, 31] = np.nan
+    rule = closed_contour_rule(field([low]), 1200.0, 600.0)
+    assert rule.scores.sel(latitude=40.0, longitude=180.0).item() < 5.0
+
+
+def test_deepening_is_the_fall_in_hectopascals():
+    before = np.full((1, len(LATITUDE), len(LONGITUDE)), 101_000.0)
+    now = before.copy()
+    now[0, 5, 10] -= 2500.0
+    rule = deepening_rule(field(now), field(before), 500.0)
+    (row,) = rule.peaks.to_dict("records")
+    assert (row["latitude"], row["longitude"]) == pytest.approx((40.0, 60.0))
+    assert row["probability"] == pytest.approx(25.0)
+
+
+def test_cell_scores_are_the_highest_inside_the_cell():
+    rng = np.random.default_rng(0)
+    scores = field(rng.random((2, len(LATITUDE), len(LONGITUDE))))
+    samples = pd.DataFrame(
+        {
+            "time": scores["time"].values[[1, 0]],
+            "latitude": [(LATITUDE[4] + LATITUDE[5]) / 2, (LATITUDE[2] + LATITUDE[3]) / 2],
+            "longitude": [(LONGITUDE[59] + 360.0) / 2, (LONGITUDE[7] + LONGITUDE[8]) / 2],
+        }
+    )
+    got = cell_scores(scores, samples, (8.0, 12.0))
+    values = scores.values
+    assert got[0] == values[1, 4:6][:, [59, 0]].max()
+    assert got[1] == values[0, 2:4, 7:9].max()
+
+
+def test_a_whole_field_has_one_peak_a_time():
+    peaks = pd.DataFrame(
+        {
+            "time": pd.to_datetime(["2001-01-01", "2001-01-01", "2001-01-02"]),
+            "latitude": 40.0, "longitude": 20.0, "probability": [3.0, 5.0, 1.0], "area_km2": 1.0,
+        }
+    )  # fmt: skip
+    scores = field(np.zeros((2, len(LATITUDE), len(LONGITUDE))))
+    one = one_a_time(peaks, scores)
+    assert one["probability"].tolist() == [5.0, 1.0]
+    assert one["latitude"].tolist() == [40.0, 40.0] and one["longitude"].tolist() == [177.0] * 2

@@ -1,0 +1,137 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weather_tdr.intervals import BLOCK_DAYS, count_intervals, storm_blocks
+from weather_tdr.maps import Maps
+from weather_tdr.verification import choose_incident_threshold, incident_curve, verify
+
+TIMES = pd.date_range("2001-01-01", periods=40, freq="6h").to_numpy("datetime64[ns]")
+
+
+def truth():
+    """Storm A at steps 0 to 3, storm B at 10 and 11."""
+    return pd.DataFrame(
+        {
+            "time": TIMES[[0, 1, 2, 3, 10, 11]],
+            "latitude": [50.0] * 4 + [-40.0] * 2,
+            "longitude": [0.0, 2, 4, 6, 100, 103],
+            "storm_id": list("AAAABB"),
+        }
+    )
+
+
+def found(rows):
+    columns = ["step", "latitude", "longitude", "probability", "track_id"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(time=TIMES[table["step"]])
+
+
+def test_incidents_and_storms_are_counted_each_for_itself():
+    table = found(
+        [
+            (1, 50.5, 2.0, 0.9, 1),  # storm A
+            (2, 50.5, 4.0, 0.8, 1),  # storm A
+            (3, 20.0, 6.0, 0.7, 1),  # too far south, but on the track of a hit
+            (5, 10.0, 10.0, 0.6, 2),  # a false alarm, and a false track
+        ]
+    )
+    table, of_truth, scores = verify(table, truth(), TIMES, Maps())
+    assert [scores[k] for k in ("hits", "misses", "false_alarms")] == [2, 4, 2]
+    assert scores["pod"] == pytest.approx(2 / 6) and scores["far"] == pytest.approx(0.5)
+    assert scores["csi"] == pytest.approx(2 / 8)
+    assert scores["mean_distance_km"] == pytest.approx(0.5 * 111.195, rel=1e-3)
+    tracks = scores["tracks"]
+    assert [tracks[k] for k in ("hits", "misses", "false_alarms")] == [1, 1, 1]
+    assert table["storm_id"].tolist() == ["A", "A", "", ""]
+    assert table["matched"].tolist() == [True, True, False, False]
+    assert of_truth["hit"].tolist() == [False, True, True, False, False, False]
+
+
+def test_nothing_found_and_nothing_true():
+    none = found([])
+    _, _, scores = verify(none, truth(), TIMES, Maps())
+    assert scores["pod"] == 0 and np.isnan(scores["far"]) and scores["tracks"]["misses"] == 2
+    assert np.isnan(scores["far_interval"]).all() and np.isnan(scores["mean_distance_km"])
+    some = found([(1, 50.5, 2.0, 0.9, 1)])
+    _, _, scores = verify(some, truth()[:0], TIMES, Maps())
+    assert np.isnan(scores["pod"]) and scores["far"] == 1
+
+
+def test_without_names_each_incident_is_its_own_storm():
+    some = found([(1, 50.5, 2.0, 0.9, 1)])
+    _, _, scores = verify(some, truth().drop(columns="storm_id"), TIMES, Maps())
+    assert scores["tracks"]["misses"] == 5 and scores["tracks"]["hits"] == 1
+
+
+def test_the_curve_counts_what_a_threshold_lets_through():
+    rng = np.random.default_rng(0)
+    rows = [(int(s), 50.0, float(2 * s), 0.5 + 0.1 * s, 1) for s in range(4)]
+    draws = (rng.integers(0, 40, 60).tolist(), rng.uniform(0, 360, 60), rng.random(60))
+    noise = [(step, 0.0, east, high, 2) for step, east, high in zip(*draws, strict=True)]
+    table = found(rows + noise)
+    curve = incident_curve(table, truth(), Maps())
+    assert curve["threshold"].is_monotonic_decreasing
+    for row in curve.to_dict("records"):
+        kept = table[table["probability"] >= row["threshold"]].reset_index(drop=True)
+        _, _, scores = verify(kept, truth(), TIMES, Maps())
+        for name in ("hits", "misses", "false_alarms", "pod", "far", "csi"):
+            assert row[name] == pytest.approx(scores[name], nan_ok=True)
+    best = choose_incident_threshold(curve)
+    assert curve.set_index("threshold")["csi"][best] == curve["csi"].max()
+    assert np.isnan(choose_incident_threshold(curve[curve["hits"] == 0]))
+    assert incident_curve(table[:0], truth(), Maps()).empty
+
+
+def test_a_storm_belongs_wholly_to_the_block_of_its_first_time():
+    time = pd.to_datetime(["2001-01-01", "2001-01-05", "2001-01-05", "NaT", "NaT"]).to_numpy()
+    block = storm_blocks(time, np.array(["A", "A", "", "", ""], dtype=object))
+    assert block[0] == block[1] != block[2]
+    assert len(set(block)) == 4
+    later = storm_blocks(time[:3], np.array(["A", "", "A"], dtype=object))
+    assert later[0] == later[2] != later[1]
+    day = np.datetime64("2001-01-01", "ns") + np.arange(6) * np.timedelta64(1, "D")
+    alone = storm_blocks(day, np.full(6, "", dtype=object))
+    assert len(set(alone)) <= 6 // BLOCK_DAYS + 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), blocks=st.integers(1, 40))
+def test_intervals_hold_the_score_and_end_where_it_is_certain(seed, blocks):
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 3, 200)
+    block = rng.integers(0, blocks, 200)
+    found = count_intervals(block, kind == 0, kind == 1, kind == 2)
+    hits, false, missed = ((kind == k).sum() for k in range(3))
+    scores = {
+        "pod": hits / (hits + missed),
+        "far": false / (hits + false),
+        "csi": hits / (hits + false + missed),
+    }
+    for name, value in scores.items():
+        low, high = found[f"{name}_interval"]
+        assert 0 <= low <= high <= 1
+        if blocks == 1:
+            assert low == high == pytest.approx(value)
+
+
+def test_the_interval_of_independent_samples_is_the_binomial_one():
+    """A block a sample: the bootstrap of POD is a binomial, of known spread."""
+    hits = np.arange(400) < 120
+    none = np.zeros(400, bool)
+    low, high = count_intervals(np.arange(400), hits, none, ~hits)["pod_interval"]
+    spread = 1.96 * np.sqrt(0.3 * 0.7 / 400)
+    assert low == pytest.approx(0.3 - spread, abs=0.008)
+    assert high == pytest.approx(0.3 + spread, abs=0.008)
+
+
+def test_quiet_blocks_count_as_blocks():
+    """With many blocks in which nothing happens the one storm may be drawn never or twice."""
+    block = np.zeros(4, dtype=np.int64)
+    hit = np.array([True, True, True, False])
+    miss = ~hit
+    none = np.zeros(4, bool)
+    quiet = count_intervals(block, hit, none, miss, blocks=np.arange(50))
+    assert quiet["pod_interval"] == [0.75, 0.75]  # one storm tells nothing of the spread

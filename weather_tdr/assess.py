@@ -1,0 +1,279 @@
+"""Methods and rules on validation and test: calibration, thresholds, scores, incident maps."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from data_pipelines.errors import InputError
+from data_pipelines.fields import open_fields
+from data_pipelines.incidents import at_times, read_catalogue, select_rows
+from data_pipelines.store import open_store, store_identity
+from weather_tdr.calibration import Calibration, calibrate
+from weather_tdr.candidates import labelled_incidents
+from weather_tdr.checkpoints import write_atomically
+from weather_tdr.comparison import compare, is_scored
+from weather_tdr.config import Config
+from weather_tdr.data import sample_table
+from weather_tdr.evaluate import EVALUATED, blocks_of, evaluate, predict
+from weather_tdr.figures.canvas import save_figure
+from weather_tdr.figures.scores import reliability_figure
+from weather_tdr.maps import incident_map_on
+from weather_tdr.methods.method import load_method
+from weather_tdr.model_files import Detector, load_detector, no_nan, save_facts
+from weather_tdr.predictions import predictions_table, write_predictions
+from weather_tdr.products import draw_maps, inside_map, peaks_of
+from weather_tdr.rules import (
+    RADII_KM,
+    Rule,
+    cell_scores,
+    closed_contour_rule,
+    deepening_rule,
+    one_a_time,
+    pressure_lags,
+)
+from weather_tdr.scores import reliability_table
+from weather_tdr.verification import choose_incident_threshold, incident_curve, verify, with_tracks
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_method(
+    config: Config, folder: Path, store: xr.Dataset, *, progress: bool = True
+) -> dict[str, Any]:
+    """Calibration, thresholds, scores, and the incident map of the test period of one method."""
+    detector = load_detector(folder)
+    identity = store_identity(store.attrs)
+    if detector.facts.get("store") != identity:
+        raise InputError(
+            f"{folder} must have been trained on the patch store beside it, which has been built "
+            "anew since. Run `weather-tdr train CONFIG` again."
+        )
+    log.info("evaluating `%s`", folder.name)
+    raw = {s: predict(detector.model, store, s) for s in EVALUATED}
+    validation = sample_table(store, "validation")
+    label = validation["label"].to_numpy()
+    detector.calibration = calibrate(raw["validation"], label, blocks_of(validation))
+    predictions = predictions_table(
+        store,
+        {s: detector.calibration.probability(v) for s, v in raw.items()},
+        {s: Calibration().probability(v) for s, v in raw.items()},
+    )
+    detector.threshold, scores = evaluate(predictions, probabilities=True)
+    detector.incident_threshold = detector.threshold
+    detector.areas = config.incidents.rule in ("exceedance", "mask")
+    write_predictions(predictions, folder / "predictions.nc", identity)
+    _draw_reliability(predictions[predictions["split"] == "test"], folder, scores["test"])
+    if not config.of_images:
+        scores["test"]["incident_matching"] = _map_periods(
+            config, detector, store, folder, progress=progress
+        )
+    _write_scores(scores, folder)
+    detector.facts["scores"] = scores
+    save_facts(detector, folder)
+    return scores
+
+
+def _draw_reliability(test: pd.DataFrame, folder: Path, scores: dict[str, Any]) -> None:
+    label = test["label"].to_numpy()
+    tables = {
+        name: reliability_table(test[column].to_numpy(), label)
+        for name, column in (("calibrated", "score"), ("as trained", "uncalibrated"))
+    }
+    table = pd.concat([t.assign(probabilities=name) for name, t in tables.items()])
+    write_atomically(folder / "reliability.csv", table.to_csv(index=False))
+    skill = "Brier skill {brier_skill:.3f}, before calibration {brier_skill_uncalibrated:.3f}"
+    title = f"Reliability of {folder.name} on test\n{skill.format(**scores)}"
+    figure = reliability_figure(tables, scores["base_rate"], title)
+    save_figure(figure, folder / "figures" / "reliability.png")
+
+
+def _times(store: xr.Dataset, split: str) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(np.unique(sample_table(store, split)["time"].to_numpy()))
+
+
+def true_incidents(config: Config, store: xr.Dataset, split: str) -> pd.DataFrame:
+    """The incidents that there are at the times of a split, where it has patches.
+
+    Args:
+        config: the run.
+        store: its patch store.
+        split: `validation` or `test`.
+
+    Returns:
+        ``time, latitude, longitude``, and ``storm_id`` from a catalogue.
+    """
+    if config.incidents.rule != "catalogue":
+        return labelled_incidents(sample_table(store, split))
+    catalogue = read_catalogue(config.incidents.catalogue)
+    incidents = catalogue[select_rows(catalogue, config.incidents.where)]
+    here = at_times(incidents, _times(store, split), config.incidents.match_time)
+    return _covered(here, store, _cell(store))
+
+
+def _map_periods(
+    config: Config, detector: Detector, store: xr.Dataset, folder: Path, *, progress: bool
+) -> dict[str, Any]:
+    """The threshold of incidents from the map of validation, then the maps of test."""
+    fields = open_fields(config.fields.paths, **detector.open_arguments())
+    if not detector.areas:
+        found_map = incident_map_on(
+            config.cluster, detector, fields.sel(time=_times(store, "validation")), folder,
+            resolution=config.maps.resolution, progress=progress,
+        )  # fmt: skip
+        truth = inside_map(true_incidents(config, store, "validation"), found_map)
+        curve = incident_curve(peaks_of(found_map, detector, config.maps), truth, config.maps)
+        chosen = choose_incident_threshold(curve)
+        if not np.isnan(chosen):  # else no incident of validation is found at any threshold
+            detector.incident_threshold = chosen
+    return draw_maps(
+        detector,
+        fields.sel(time=_times(store, "test")),
+        folder,
+        config.maps,
+        truth=true_incidents(config, store, "test"),
+        cluster=config.cluster,
+        progress=progress,
+    )
+
+
+def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) -> list[str]:
+    """Scores of the rules that people use; returns their names, none without pressure."""
+    if config.of_images or config.incidents.rule in ("exceedance", "mask"):
+        return []
+    settings = config.fields
+    fields = open_fields(
+        settings.paths, settings.variables, lags=settings.lags, period=settings.period
+    )
+    lags = pressure_lags(fields)
+    if lags is None:
+        return []
+    cell = _cell(store)
+    separation = config.maps.separation(cell[0])
+    truth = {s: true_incidents(config, store, s) for s in EVALUATED}
+    log.info("evaluating the rules on pressure")
+
+    def contours(split: str, radius_km: float) -> Rule:
+        pressure = lags[0].sel(time=_times(store, split))
+        rule = closed_contour_rule(pressure, radius_km, separation, progress=progress)
+        return _in_reach(rule, store, cell)
+
+    # The radius of the contour is chosen on validation, by the best CSI at any depth.
+    tried = {radius: contours("validation", radius) for radius in RADII_KM}
+    csi = {
+        radius: incident_curve(rule.peaks, truth["validation"], config.maps)["csi"].max()
+        for radius, rule in tried.items()
+    }
+    radius = max(csi, key=lambda r: np.nan_to_num(csi[r], nan=-1.0))
+    deepest = {"validation": tried[radius], "test": contours("test", radius)}
+    _score_rule(config, store, deepest, truth, cell, {"radius_km": radius})
+    names = [deepest["test"].name]
+    now, earlier = lags
+    if earlier is not None:
+        falls = {}
+        for split in EVALUATED:
+            at = _times(store, split)
+            fall = deepening_rule(now.sel(time=at), earlier.sel(time=at), separation)
+            falls[split] = _in_reach(fall, store, cell)
+        _score_rule(config, store, falls, truth, cell, {})
+        names.append(falls["test"].name)
+    return names
+
+
+def _cell(store: xr.Dataset) -> tuple[float, float]:
+    """Degrees of latitude and of longitude of a central cell."""
+    grid = store.attrs["grid"]
+    points = grid["size"] if grid.get("whole_field") else (grid["stride"], grid["stride"])
+    return points[0] * grid["dlat"], points[1] * grid["dlon"]
+
+
+def _covered(truth: pd.DataFrame, store: xr.Dataset, cell: tuple[float, float]) -> pd.DataFrame:
+    """The rows that lie in the central cell of a patch of validation or test.
+
+    Args:
+        truth: ``time, latitude, longitude``.
+        store: the patch store.
+        cell: degrees of latitude and of longitude of a central cell.
+    """
+    samples = pd.concat([sample_table(store, s) for s in EVALUATED])
+    sampled = samples.groupby("time").indices
+    keep = np.zeros(len(truth), dtype=bool)
+    for time, here in truth.groupby("time").indices.items():
+        if time not in sampled:
+            continue
+        part, rows = samples.iloc[sampled[time]], truth.iloc[here]
+        north = np.abs(rows["latitude"].to_numpy()[:, None] - part["latitude"].to_numpy()[None])
+        east = rows["longitude"].to_numpy()[:, None] - part["longitude"].to_numpy()[None]
+        east = np.abs((east + 180.0) % 360.0 - 180.0)
+        keep[here] = ((north <= cell[0] / 2) & (east <= cell[1] / 2)).any(axis=1)
+    return truth[keep].reset_index(drop=True)
+
+
+def _in_reach(rule: Rule, store: xr.Dataset, cell: tuple[float, float]) -> Rule:
+    """The rule where a network has patches, so that both are judged on the same ground."""
+    if store.attrs["grid"].get("whole_field"):
+        return Rule(rule.name, one_a_time(rule.peaks, rule.scores), rule.scores)
+    return Rule(rule.name, _covered(rule.peaks, store, cell), rule.scores)
+
+
+def _score_rule(
+    config: Config,
+    store: xr.Dataset,
+    rules: dict[str, Rule],
+    truth: dict[str, pd.DataFrame],
+    cell: tuple[float, float],
+    parameters: dict[str, float],
+) -> None:
+    """Patch scores and incident scores of one rule, as those of a network."""
+    maps, name = config.maps, rules["test"].name
+    folder = config.folder / name
+    samples = {s: sample_table(store, s) for s in EVALUATED}
+    scores_of = {s: cell_scores(rules[s].scores, samples[s], cell) for s in EVALUATED}
+    predictions = predictions_table(store, scores_of)
+    write_predictions(predictions, folder / "predictions.nc", store_identity(store.attrs))
+    threshold, scores = evaluate(predictions, probabilities=False)
+    chosen = choose_incident_threshold(
+        incident_curve(rules["validation"].peaks, truth["validation"], maps)
+    )
+    threshold = threshold if np.isnan(chosen) else chosen
+    peaks, times = rules["test"].peaks, rules["test"].scores["time"].to_numpy()
+    found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
+    found, _, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
+    scores["test"]["incident_matching"] = {"threshold": threshold, **matched}
+    scores["test"]["parameters"] = parameters
+    curve = incident_curve(peaks, truth["test"], maps)
+    write_atomically(folder / "incident_curve.csv", curve.to_csv(index=False))
+    table = found.rename(columns={"probability": "score_hpa"})
+    write_atomically(folder / "incidents.csv", table.to_csv(index=False))
+    _write_scores(scores, folder)
+
+
+def evaluate_all(
+    config: Config, *, methods: Sequence[str] | None = None, progress: bool = True
+) -> pd.DataFrame:
+    """Scores methods and the rules; writes `comparison.csv` and its figures.
+
+    Args:
+        config: the run.
+        methods: to score now, by default all of the run. Others that have been scored before
+            keep their rows.
+        progress: shows a progress bar.
+    """
+    store = open_store(config.folder / "patches.zarr")
+    of_run = [load_method(name).name for name in config.train.methods]
+    methods = of_run if methods is None else methods
+    for method in methods:
+        evaluate_method(config, config.folder / method, store, progress=progress)
+    identity = store_identity(store.attrs)
+    of_rules = evaluate_rules(config, store, progress=progress)
+    names = dict.fromkeys([*of_run, *methods, *of_rules])
+    return compare(config.folder, [n for n in names if is_scored(config.folder / n, identity)])
+
+
+def _write_scores(scores: dict[str, Any], folder: Path) -> None:
+    write_atomically(folder / "scores.json", json.dumps(no_nan(scores), indent=2) + "\n")

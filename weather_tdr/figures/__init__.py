@@ -1,0 +1,1 @@
+"""Figures from data already computed. Each function returns a matplotlib figure."""

@@ -1,0 +1,324 @@
+"""Pictures of incident maps: one time, a sequence, a whole period that moves."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import BoundaryNorm, Colormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from tqdm import tqdm
+
+from data_pipelines.schema import is_global
+from weather_tdr.coastlines import coastlines, unrolled
+
+log = logging.getLogger(__name__)
+# Rare incidents have small probabilities that matter; white below the first level.
+LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+COLOURS = "YlOrRd"
+HALF_WIDTH, HALF_HEIGHT = 40.0, 22.0  # degrees, of the map around an incident
+FOUND, TRUE, MISSED = "#0072B2", "#000000", "#000000"
+PANELS = 6
+FRAMES_A_SECOND = 4
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One time of an incident map.
+
+    Attributes:
+        probability: dims ``(latitude, longitude)``.
+        found: incidents found at this time.
+        pressure: sea-level pressure, Pa, for the contours.
+        truth: incidents of the catalogue at this time, with ``hit`` where known.
+        trail: positions of the followed track up to now: ``latitude, longitude``.
+    """
+
+    probability: xr.DataArray
+    found: pd.DataFrame
+    pressure: xr.DataArray | None = None
+    truth: pd.DataFrame | None = None
+    trail: pd.DataFrame | None = None
+
+    @property
+    def time(self) -> pd.Timestamp:
+        """Time of the map, UTC."""
+        return pd.Timestamp(self.probability["time"].item())
+
+    @property
+    def field(self) -> xr.DataArray:
+        """What covers the whole domain: pressure, or the map itself."""
+        return self.probability if self.pressure is None else self.pressure
+
+    def centre(self) -> tuple[float, float]:
+        """Longitude and latitude of the strongest incident, or of the highest probability."""
+        if len(self.found):
+            best = self.found.iloc[int(self.found["probability"].to_numpy().argmax())]
+            return float(best["longitude"]), float(best["latitude"])
+        peak = self.probability.fillna(0.0).argmax(["latitude", "longitude"])
+        point = self.probability.isel(peak)
+        return float(point["longitude"]), float(point["latitude"])
+
+
+@dataclass(frozen=True)
+class Window:
+    """West, east, south and north of a map, degrees; longitudes ascend."""
+
+    west: float
+    east: float
+    south: float
+    north: float
+
+    @classmethod
+    def whole(cls, scene: Scene) -> "Window":
+        """All of the domain."""
+        longitude, latitude = scene.field["longitude"], scene.field["latitude"]
+        return cls(
+            float(longitude.min()), float(longitude.max()),
+            float(latitude.min()), float(latitude.max()),
+        )  # fmt: skip
+
+    @classmethod
+    def around(cls, scene: Scene, centre: tuple[float, float]) -> "Window":
+        """Around a point, kept inside the domain."""
+        all_of = cls.whole(scene)
+        half_x = min(HALF_WIDTH, (all_of.east - all_of.west) / 2)
+        half_y = min(HALF_HEIGHT, (all_of.north - all_of.south) / 2)
+        x = centre[0]
+        if not is_global(scene.field["longitude"].to_numpy()):
+            x = (x - all_of.west) % 360.0 + all_of.west
+            x = float(np.clip(x, all_of.west + half_x, all_of.east - half_x))
+        y = float(np.clip(centre[1], all_of.south + half_y, all_of.north - half_y))
+        return cls(x - half_x, x + half_x, y - half_y, y + half_y)
+
+    def cut(self, field: xr.DataArray) -> xr.DataArray:
+        """The part of a field in the window and two points around, turned so that it ascends."""
+        longitude, latitude = (field[k].to_numpy() for k in ("longitude", "latitude"))
+        if is_global(longitude):
+            middle = (self.west + self.east) / 2
+            turned = (longitude - middle + 180.0) % 360.0 + middle - 180.0
+            field = field.assign_coords(longitude=turned).sortby("longitude")
+            longitude = field["longitude"].to_numpy()
+        margin = [2 * float(np.abs(np.diff(v)).max()) if len(v) > 1 else 1.0
+                  for v in (longitude, latitude)]  # fmt: skip
+        x = (longitude >= self.west - margin[0]) & (longitude <= self.east + margin[0])
+        y = (latitude >= self.south - margin[1]) & (latitude <= self.north + margin[1])
+        return field.isel(longitude=x, latitude=y)
+
+    def longitudes(self, values: "pd.Series[float]") -> "pd.Series[float]":
+        """Longitudes as they lie on this map."""
+        return (values - self.west) % 360.0 + self.west
+
+
+def incident_figure(scene: Scene, title: str = "") -> Figure:
+    """The map of one time: whole domain above, around the strongest incident below.
+
+    Args:
+        scene: the time.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(11, 10), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=[1, 1.1])
+    close = Window.around(scene, scene.centre())
+    draw_scene(above, scene, Window.whole(scene))
+    mesh = draw_scene(below, scene, close, labels=True)
+    for turn in (-360.0, 0.0, 360.0):  # the box may leave on one side and come in on the other
+        above.add_patch(
+            Rectangle(
+                (close.west + turn, close.south),
+                close.east - close.west,
+                close.north - close.south,
+                fill=False,
+                edgecolor=FOUND,
+            )
+        )
+    what = (
+        "the strongest incident found"
+        if len(scene.found)
+        else "the highest probability (none found)"
+    )
+    below.set_title(f"around {what}", fontsize=10)
+    below.set_xlabel("longitude (degrees east)")
+    _colorbar(figure, mesh, [above, below])
+    _legend(figure, [scene])
+    figure.suptitle(title)
+    return figure
+
+
+def sequence_figure(scenes: Sequence[Scene], centre: tuple[float, float], title: str) -> Figure:
+    """Panels of consecutive times around one place.
+
+    Args:
+        scenes: up to six times.
+        centre: longitude and latitude of the middle.
+        title: of the page.
+    """
+    columns = min(2, len(scenes))
+    rows = -(-len(scenes) // columns)
+    figure = Figure(figsize=(6.4 * columns + 0.6, 3.6 * rows + 1.0), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    window = Window.around(scenes[0], centre)
+    mesh = None
+    for axes, scene in zip(panels.flat, scenes, strict=False):
+        mesh = draw_scene(axes, scene, window, labels=True)
+        axes.set_title(f"{scene.time:%Y-%m-%d %H:%M} UTC", fontsize=10)
+        axes.label_outer()
+    for axes in panels.flat[len(scenes) :]:
+        axes.set_axis_off()
+    for axes in panels[-1]:
+        axes.set_xlabel("longitude (degrees east)")
+    assert mesh is not None
+    _colorbar(figure, mesh, list(panels.flat))
+    _legend(figure, scenes)
+    figure.suptitle(title)
+    return figure
+
+
+def animate(scenes: Sequence[Scene], path: Path, title: str, *, progress: bool = False) -> None:
+    """A GIF of the whole domain over time.
+
+    Args:
+        scenes: of ascending times.
+        path: of the file to make.
+        title: of every frame, before its time.
+        progress: shows a progress bar.
+    """
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    axes = figure.subplots()
+    window = Window.whole(scenes[0])
+    _colorbar(figure, draw_scene(axes, scenes[0], window), [axes])
+    _legend(figure, scenes)
+
+    def frame(number: int) -> list[QuadMesh]:
+        axes.clear()
+        mesh = draw_scene(axes, scenes[number], window)
+        axes.set_xlabel("longitude (degrees east)")
+        axes.set_title(f"{title}, {scenes[number].time:%Y-%m-%d %H:%M} UTC")
+        return [mesh]
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.stem + ".partial.gif")
+    with tqdm(total=len(scenes), desc=path.name, disable=not progress) as bar:
+        FuncAnimation(figure, frame, frames=len(scenes), blit=False).save(
+            partial,
+            writer=PillowWriter(fps=FRAMES_A_SECOND),
+            dpi=80,
+            progress_callback=lambda *_: bar.update(),
+        )
+    partial.replace(path)
+
+
+def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False) -> QuadMesh:
+    """Probability, coastlines, pressure and incidents of one time on one pair of axes.
+
+    Args:
+        axes: to draw on.
+        scene: the time.
+        window: of the map.
+        labels: whether pressure contours are labelled, every 5 hPa, or plain, every 10 hPa.
+    """
+    probability = window.cut(scene.probability)
+    mesh = axes.pcolormesh(
+        probability["longitude"],
+        probability["latitude"],
+        probability.where(probability >= LEVELS[0]).to_numpy(),
+        cmap=_colours(),
+        norm=BoundaryNorm(LEVELS, _colours().N),
+        shading="nearest",
+    )
+    for line in coastlines():
+        axes.plot(*unrolled(line, window.west).T, color="0.55", linewidth=0.7)
+    if scene.pressure is not None:
+        _contours(axes, window.cut(scene.pressure), labels=labels)
+    if scene.trail is not None and len(scene.trail) > 1:
+        x = window.longitudes(scene.trail["longitude"])
+        axes.plot(x, scene.trail["latitude"], color=FOUND, linewidth=1.4, zorder=4)
+    _marks(axes, scene.found, window, "D", FOUND, 80)
+    if scene.truth is not None:
+        hit = scene.truth.get("hit", pd.Series(True, index=scene.truth.index)).astype(bool)
+        _marks(axes, scene.truth[hit], window, "o", TRUE, 110)
+        _marks(axes, scene.truth[~hit], window, "X", MISSED, 70)
+    axes.set(xlim=(window.west, window.east), ylim=(window.south, window.north))
+    axes.set_ylabel("latitude (degrees north)")
+    axes.set_aspect("auto")
+    axes.grid(color="0.9", linewidth=0.5)
+    return mesh
+
+
+def _colours() -> Colormap:
+    from matplotlib import colormaps
+
+    return colormaps[COLOURS]
+
+
+def _contours(axes: Axes, pressure: xr.DataArray, *, labels: bool) -> None:
+    if min(pressure.shape) < 2:
+        return
+    lines = axes.contour(
+        pressure["longitude"],
+        pressure["latitude"],
+        pressure.to_numpy() / 100.0,
+        levels=np.arange(880, 1090, 5 if labels else 10),
+        colors="0.35",
+        linewidths=0.6,
+    )
+    if labels:
+        axes.clabel(
+            lines, levels=np.asarray(lines.levels)[::2], fontsize=7, fmt="%d", inline_spacing=2
+        )
+
+
+def _marks(
+    axes: Axes, table: pd.DataFrame, window: Window, marker: str, colour: str, size: int
+) -> None:
+    filled = marker == "X"
+    axes.scatter(
+        window.longitudes(table["longitude"]),
+        table["latitude"],
+        marker=marker,
+        s=size,
+        facecolors=colour if filled else "none",
+        edgecolors="white" if filled else colour,
+        linewidths=0.8 if filled else 1.6,
+        zorder=5,
+    )
+
+
+def _colorbar(figure: Figure, mesh: QuadMesh, axes: list[Axes]) -> None:
+    bar = figure.colorbar(mesh, ax=axes, label="probability of an incident (1)", shrink=0.8)
+    bar.set_ticks(list(LEVELS), labels=[f"{v:g}" for v in LEVELS])
+
+
+def _legend(figure: Figure, scenes: Sequence[Scene]) -> None:
+    """What the marks mean, whether or not there is one of each at this time."""
+
+    def mark(marker: str, colour: str, label: str) -> Line2D:
+        filled = marker == "X"
+        return Line2D(
+            [], [], marker=marker, color=colour, label=label, linestyle="none", markersize=8,
+            markerfacecolor=colour if filled else "none",
+            markeredgecolor="white" if filled else colour,
+        )  # fmt: skip
+
+    handles = [mark("D", FOUND, "found")]
+    if any(s.trail is not None for s in scenes):
+        handles.append(Line2D([], [], color=FOUND, label="track so far"))
+    if any(s.truth is not None for s in scenes):
+        known = any(s.truth is not None and "hit" in s.truth for s in scenes)
+        name = "catalogue, found" if known else "catalogue"
+        handles.append(mark("o", TRUE, name))
+        if known:
+            handles.append(mark("X", MISSED, "catalogue, missed"))
+    if any(s.pressure is not None for s in scenes):
+        handles.append(
+            Line2D([], [], color="0.35", linewidth=0.8, label="sea-level pressure (hPa)")
+        )
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

@@ -1,0 +1,80 @@
+"""Figures of training sets and of training."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from weather_tdr.tables import by_score
+
+
+def weight_history(history: pd.DataFrame, title: str) -> Figure:
+    """The group weights over the steps.
+
+    Args:
+        history: as in `history.csv`.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for column in [c for c in history if str(c).startswith("weight_")]:
+        axes.plot(history["step"], history[column], label=str(column).removeprefix("weight_"))
+    axes.set(xlabel="step", ylabel="group weight (1)", title=title)
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return figure
+
+
+def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
+    """Each method's score on every seed, its mean and standard deviation, best above.
+
+    Args:
+        results: a row a method, imbalance and seed; a panel an imbalance.
+        score: column to show.
+        title: of the figure.
+    """
+    settings = list(dict.fromkeys(results["imbalance"]))
+    methods = by_score(results, score)[::-1]
+    figure = Figure(
+        figsize=(3.5 + max(4.0, 2.6 * len(settings)), 1.6 + 0.34 * len(methods)),
+        layout="constrained",
+    )
+    panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
+    for axes, setting in zip(panels, settings, strict=True):
+        for place, method in enumerate(methods):
+            chosen = (results["method"] == method) & (results["imbalance"] == setting)
+            values = results.loc[chosen, score].to_numpy(dtype=float)
+            colour = "tab:red" if method.startswith("tdr") else "tab:blue"
+            axes.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
+            axes.errorbar(
+                values.mean(), place, xerr=values.std(ddof=1) if len(values) > 1 else None,
+                fmt="D", color=colour, markersize=5, capsize=3,
+            )  # fmt: skip
+        axes.set_title(f"imbalance {setting:.4g}", fontsize=10)
+        axes.grid(axis="x", color="0.85")
+    panels[0].set_yticks(range(len(methods)), methods)
+    figure.supxlabel(f"{score.replace('_', ' ')} (1) on test: seeds, mean, standard deviation")
+    figure.suptitle(title)
+    return figure
+
+
+def histogram_figure(counts: dict[str, dict[str, int]], title: str) -> Figure:
+    """Samples of each class in each split.
+
+    Args:
+        counts: split -> class -> samples.
+        title: of the figure.
+    """
+    classes = list(next(iter(counts.values())))
+    figure = Figure(figsize=(max(6.4, 0.22 * len(classes)), 4), layout="constrained")
+    axes = figure.subplots()
+    place = np.arange(len(classes))
+    shown = [name for name, of_class in counts.items() if sum(of_class.values())]
+    width = 0.8 / len(shown)
+    for number, name in enumerate(shown):
+        values = [counts[name][c] for c in classes]
+        axes.bar(place + (number - (len(shown) - 1) / 2) * width, values, width, label=name)
+    axes.set_yscale("log")
+    axes.set_xticks(place, classes, rotation=90 if len(classes) > 5 else 0)
+    axes.set(xlabel="class", ylabel="samples (log scale)", title=title)
+    figure.legend(loc="outside lower center", ncols=len(shown))
+    return figure

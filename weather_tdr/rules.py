@@ -1,0 +1,191 @@
+"""The rules that people use in place of a network, on the same fields."""
+
+import heapq
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.ndimage import minimum_filter
+from tqdm import tqdm
+
+from data_pipelines.schema import (
+    EARTH_RADIUS_KM,
+    PRESSURE,
+    PRESSURE_NAMES,
+    FloatArray,
+    is_global,
+)
+from weather_tdr.candidates import AXES, find_peaks
+
+RADII_KM = (300.0, 600.0, 900.0, 1200.0)  # of the closed contour; one is chosen on validation
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule's incidents in some fields.
+
+    Attributes:
+        name: of the rule.
+        peaks: ``time, latitude, longitude, probability, area_km2``; the score, in hPa, stands
+            where a network's has its probability.
+        scores: the score at each grid point, hPa; dims ``(time, latitude, longitude)``.
+    """
+
+    name: str
+    peaks: pd.DataFrame
+    scores: xr.DataArray
+
+
+def pressure_lags(fields: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None] | None:
+    """Sea-level pressure now and at the longest lag, if it is among the fields.
+
+    Args:
+        fields: as `open_fields` gives them.
+    """
+    standard, base = (fields[k].to_numpy() for k in ("standard_name", "base_variable"))
+    is_pressure = np.flatnonzero((standard == PRESSURE) | np.isin(base, PRESSURE_NAMES))
+    hours = np.array([float(str(v).removesuffix("h")) for v in fields["lag"].to_numpy()])
+    now = [int(k) for k in is_pressure if hours[k] == 0]
+    if not now:
+        return None
+    before = int(is_pressure[np.argmin(hours[is_pressure])])
+    earlier = fields.isel(variable=before) if hours[before] < 0 else None
+    return fields.isel(variable=now[0]), earlier
+
+
+def deepening_rule(now: xr.DataArray, earlier: xr.DataArray, separation_km: float) -> Rule:
+    """How far pressure has fallen at a point since the longest lag, hPa.
+
+    The definition of an explosive cyclone, but at a fixed point instead of along its track.
+
+    Args:
+        now: sea-level pressure, Pa; dims ``(time, latitude, longitude)``.
+        earlier: the same at the longest lag.
+        separation_km: least distance of two incidents.
+    """
+    fall = ((earlier - now) / 100.0).compute()
+    return Rule("deepening_rule", find_peaks(fall, separation_km, 1.0), fall)
+
+
+def closed_contour_rule(
+    pressure: xr.DataArray,
+    radius_km: float,
+    separation_km: float,
+    *,
+    progress: bool = False,
+) -> Rule:
+    """Depth of the closed pressure contour around each minimum, hPa.
+
+    A minimum of depth d is enclosed, within `radius_km`, by pressure higher by d: every path from
+    it to `radius_km` away rises by at least d. Edges of a region and missing values count as
+    away: what lies there is not known.
+
+    Args:
+        pressure: at sea level, Pa; dims ``(time, latitude, longitude)``.
+        radius_km: of the largest contour.
+        separation_km: least distance of two incidents; the deepest stays.
+        progress: shows a progress bar.
+
+    Source:
+        The closed contour criterion of TempestExtremes, Ullrich and Zarzycki (2017), Geosci. Model
+        Dev. 10, 1069-1090; here the depth is the score, and its threshold is chosen as every
+        method's.
+    """
+    latitude, longitude = (pressure[axis].to_numpy().astype(float) for axis in AXES[1:])
+    wraps = is_global(longitude)
+    depths = np.zeros((pressure.sizes["time"], len(latitude), len(longitude)))
+    steps = tqdm(range(len(depths)), desc="closed contours", disable=not progress)
+    for t in steps:
+        values = pressure.isel(time=t).transpose(*AXES[1:]).to_numpy().astype(np.float64) / 100.0
+        around = np.pad(values, ((0, 0), (1, 1)), mode="wrap") if wraps else values
+        lowest = minimum_filter(np.where(np.isnan(around), np.inf, around), 3, mode="nearest")
+        lowest = lowest[:, 1:-1] if wraps else lowest
+        for y, x in np.argwhere(values == lowest):
+            depths[t, y, x] = contour_depth(values, latitude, longitude, (y, x), radius_km, wraps)
+    scores = pressure.drop_vars(set(pressure.coords) - set(AXES)).copy(data=depths)
+    return Rule("closed_contour_rule", find_peaks(scores, separation_km, 0.1), scores)
+
+
+def contour_depth(
+    values: FloatArray,
+    latitude: FloatArray,
+    longitude: FloatArray,
+    minimum: tuple[int, int],
+    radius_km: float,
+    wraps: bool,
+) -> float:
+    """Least rise on any path from a minimum to `radius_km` away: water that fills a basin.
+
+    Args:
+        values: pressure, hPa, shape (latitude, longitude).
+        latitude: degrees north, shape (latitude,).
+        longitude: degrees east, shape (longitude,).
+        minimum: row and column of the minimum.
+        radius_km: how far away.
+        wraps: whether the first column follows the last.
+    """
+    height, width = values.shape
+    y0, x0 = int(minimum[0]), int(minimum[1])
+    start = float(values[y0, x0])
+    cosines, east = np.cos(np.deg2rad(latitude)), np.deg2rad(longitude - longitude[x0])
+    limit = math.cos(radius_km / EARTH_RADIUS_KM)
+    sines = np.sin(np.deg2rad(latitude))
+    level, heap, seen = start, [(start, y0, x0)], {(y0, x0)}
+    while heap:
+        value, y, x = heapq.heappop(heap)
+        level = max(level, value)
+        if sines[y0] * sines[y] + cosines[y0] * cosines[y] * math.cos(east[x]) < limit:
+            return level - start  # so far away
+        for i in (y - 1, y, y + 1):
+            for k in (x - 1, x, x + 1):
+                column = k % width if wraps else k
+                if (i, column) in seen:
+                    continue
+                if not (0 <= i < height and 0 <= column < width) or np.isnan(values[i, column]):
+                    return level - start  # the edge of what is known
+                seen.add((i, column))
+                heapq.heappush(heap, (float(values[i, column]), i, column))
+    return level - start
+
+
+def cell_scores(
+    scores: xr.DataArray, samples: pd.DataFrame, cell: tuple[float, float]
+) -> FloatArray:
+    """The highest score in the central cell of each patch.
+
+    Args:
+        scores: at each grid point; dims ``(time, latitude, longitude)``.
+        samples: ``time, latitude, longitude`` of the centres.
+        cell: degrees of latitude and of longitude of a central cell.
+    """
+    latitude, longitude = (scores[axis].to_numpy().astype(float) for axis in AXES[1:])
+    points = []
+    for axis, values, size in (("latitude", latitude, cell[0]), ("longitude", longitude, cell[1])):
+        spacing = abs(values[-1] - values[0]) / (len(values) - 1)
+        count = round(size / spacing)
+        centre = samples[axis].to_numpy()
+        if axis == "latitude":
+            first = np.round((values[0] - centre) / spacing - (count - 1) / 2).astype(int)
+        else:
+            first = np.round((centre - values[0]) % 360.0 / spacing - (count - 1) / 2).astype(int)
+        points.append(first[:, None] + np.arange(count))
+    step = pd.Index(scores["time"].to_numpy()).get_indexer(samples["time"])
+    columns = points[1] % len(longitude)
+    found = np.empty(len(samples))
+    data = scores.to_numpy()
+    for begin in range(0, len(samples), 100_000):
+        part = slice(begin, begin + 100_000)
+        cells = data[step[part, None, None], points[0][part, :, None], columns[part, None, :]]
+        found[part] = cells.max(axis=(1, 2))
+    return found
+
+
+def one_a_time(peaks: pd.DataFrame, scores: xr.DataArray) -> pd.DataFrame:
+    """The highest peak of each time, placed in the middle: what there is of whole fields."""
+    best = peaks.sort_values("probability", ascending=False).drop_duplicates("time")
+    middle = {
+        axis: float((scores[axis][0] + scores[axis][-1]) / 2) for axis in ("latitude", "longitude")
+    }
+    return best.assign(**middle).sort_values("time", ignore_index=True)

@@ -1,0 +1,156 @@
+"""Incidents against truth: the threshold from validation, hits and false alarms, intervals."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from weather_tdr.intervals import count_intervals, storm_blocks
+from weather_tdr.maps import Maps
+from weather_tdr.matching import Matching, follow, match_incidents
+from weather_tdr.scores import Counts
+
+CURVE_POINTS = 60
+CURVE_INCIDENTS = 50  # peaks looked at for each true incident: below that FAR is 98 %
+
+
+def incident_curve(peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps) -> pd.DataFrame:
+    """Hits, misses and false alarms of the incidents at or above each of some thresholds.
+
+    Args:
+        peaks: ``time, latitude, longitude, probability``, without a threshold.
+        truth: ``time, latitude, longitude``.
+        maps: radius and tolerance of the matching.
+
+    Returns:
+        ``threshold, hits, misses, false_alarms, pod, far, csi``, the highest threshold first.
+    """
+    scores = np.sort(peaks["probability"].to_numpy())[::-1]
+    most = min(len(scores), CURVE_INCIDENTS * max(len(truth), 1))
+    ranks = np.unique(np.geomspace(1, max(most, 1), CURVE_POINTS).astype(int))[: len(scores)]
+    rows = []
+    for rank in ranks[ranks <= len(scores)]:
+        below = scores[rank] if rank < len(scores) else scores[rank - 1]
+        threshold = float((scores[rank - 1] + below) / 2)  # rounding does not decide
+        found = peaks[peaks["probability"] >= threshold]
+        matching = match_incidents(found, truth, maps.radius_km, maps.tolerance_hours)
+        counts = _counts(matching)
+        chosen = {k: counts.scores()[k] for k in ("pod", "far", "csi")}
+        rows.append({"threshold": threshold, **_three(counts), **chosen})
+    return pd.DataFrame(
+        rows,
+        columns=["threshold", "hits", "misses", "false_alarms", "pod", "far", "csi"],
+    )
+
+
+def choose_incident_threshold(curve: pd.DataFrame) -> float:
+    """The threshold with the best CSI of incidents; NaN where none has a hit.
+
+    Args:
+        curve: of the validation period, as `incident_curve` gives it.
+    """
+    useful = curve[curve["hits"] > 0]
+    if useful.empty:
+        return math.nan
+    return float(useful["threshold"].to_numpy()[useful["csi"].to_numpy().argmax()])
+
+
+def with_tracks(found: pd.DataFrame, times: npt.NDArray[np.datetime64], maps: Maps) -> pd.DataFrame:
+    """The table with ``track_id``, from 1 on.
+
+    Args:
+        found: sorted by time.
+        times: all time steps of the map.
+        maps: highest speed and missed steps of a track.
+    """
+    return found.assign(track_id=follow(found, times, maps.speed_km_h, maps.missed_steps))
+
+
+def verify(
+    found: pd.DataFrame,
+    truth: pd.DataFrame,
+    times: npt.NDArray[np.datetime64],
+    maps: Maps,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Matches found with true incidents and tracks with storms.
+
+    Args:
+        found: with ``track_id``.
+        truth: ``time, latitude, longitude``, and ``storm_id`` where there is one.
+        times: all time steps of the map.
+        maps: radius and tolerance of the matching.
+
+    Returns:
+        `found` with ``matched``, ``distance_km`` and ``storm_id`` of its true incident; `truth`
+        with ``hit``; and the scores of incidents, with those of storms under ``tracks``: a storm
+        is a hit when any of its positions is, a track a false alarm when none of its positions is
+        matched.
+    """
+    storms = truth.get("storm_id", pd.Series("", index=truth.index)).fillna("").astype(str)
+    storm = storms.to_numpy(dtype=object)
+    matching = match_incidents(found, truth, maps.radius_km, maps.tolerance_hours)
+    false = matching.found < 0
+    names = np.append(storm, "")
+    found = found.assign(
+        matched=~false, distance_km=matching.distance_km, storm_id=names[matching.found]
+    )
+    truth = truth.assign(hit=matching.hit)
+    all_blocks = storm_blocks(times, np.full(len(times), "", dtype=object))
+    block = np.r_[
+        storm_blocks(truth["time"].to_numpy(), storm),
+        storm_blocks(found["time"].to_numpy(), found["track_id"].to_numpy(dtype=object))[false],
+    ]
+    is_hit = np.r_[matching.hit, np.zeros(false.sum(), bool)]
+    is_false = np.r_[np.zeros(len(truth), bool), np.ones(false.sum(), bool)]
+    scores = _scores(block, is_hit, is_false, all_blocks)
+    hits = scores["hits"]
+    scores["mean_distance_km"] = float(np.nanmean(matching.distance_km)) if hits else math.nan
+    scores["tracks"] = _track_scores(found, truth, storm, all_blocks)
+    return found, truth, scores
+
+
+def _track_scores(
+    found: pd.DataFrame,
+    truth: pd.DataFrame,
+    storm: npt.NDArray[np.object_],
+    all_blocks: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    """The same, a row a storm or a track; what has no storm is a storm of its own."""
+    own = np.array([f"{s}" if s else f"#{k}" for k, s in enumerate(storm)], dtype=object)
+    of_storm = (
+        truth.assign(storm=own).groupby("storm").agg(hit=("hit", "any"), time=("time", "min"))
+    )
+    of_track = found.groupby("track_id").agg(matched=("matched", "any"), time=("time", "min"))
+    alone = of_track[~of_track["matched"]]
+    time = np.r_[of_storm["time"].to_numpy(), alone["time"].to_numpy()].astype("datetime64[ns]")
+    block = storm_blocks(time, np.full(len(time), "", dtype=object))
+    is_hit = np.r_[of_storm["hit"].to_numpy(bool), np.zeros(len(alone), bool)]
+    is_false = np.r_[np.zeros(len(of_storm), bool), np.ones(len(alone), bool)]
+    return _scores(block, is_hit, is_false, all_blocks)
+
+
+def _scores(
+    block: npt.NDArray[np.int64],
+    is_hit: npt.NDArray[np.bool_],
+    is_false: npt.NDArray[np.bool_],
+    all_blocks: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    missed = ~is_hit & ~is_false
+    counts = Counts(int(is_hit.sum()), int(is_false.sum()), int(missed.sum()))
+    scores = counts.scores()
+    return {
+        **_three(counts),
+        **{k: scores[k] for k in ("pod", "far", "csi")},
+        **count_intervals(block, is_hit, is_false, missed, blocks=all_blocks),
+    }
+
+
+def _counts(matching: Matching) -> Counts:
+    hits = int(matching.hit.sum())
+    return Counts(hits, int((matching.found < 0).sum()), matching.truths - hits)
+
+
+def _three(counts: Counts) -> dict[str, int]:
+    return {k: getattr(counts, k) for k in ("hits", "misses", "false_alarms")}
