@@ -3,12 +3,14 @@ import pytest
 import torch
 import xarray as xr
 
+from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.patches import Cutter
 from data_pipelines.schema import PatchGrid
+from weather_tdr.calibration import Calibration
 from weather_tdr.dense import dense_log_odds
-from weather_tdr.maps import incident_map, write_map
+from weather_tdr.maps import incident_map, incident_map_on, write_map
 from weather_tdr.model_files import Detector
 from weather_tdr.models import PatchNet, log_odds
 
@@ -139,6 +141,45 @@ def test_regional_map_ends_where_no_full_patch_fits(small, tmp_path):
     found = incident_map(model, open_fields([tmp_path / "region.nc"], **model.open_arguments()))
     assert found["longitude"].values[[0, -1]].tolist() == [217.5, 282.5]
     assert found["latitude"].values[[0, -1]].tolist() == [52.5, 37.5]
+
+
+def test_regional_map_across_greenwich_has_ascending_longitudes_below_360(
+    small, small_files, tmp_path
+):
+    region = small[0].assign_coords(longitude=(small[0]["longitude"] + 180) % 360 - 180)
+    region = region.sortby("longitude").sel(latitude=slice(70, 20), longitude=slice(-60, 45))
+    region.to_netcdf(tmp_path / "region.nc")
+    model = detector(8, 2)
+    fields = open_fields([tmp_path / "region.nc"], **model.open_arguments())
+    found = incident_map(model, fields)
+    longitude = found["longitude"].values
+    assert longitude[0] == -42.5 and longitude[-1] == 27.5 and (np.diff(longitude) > 0).all()
+    globe = incident_map(model, open_fields([small_files[0]], **model.open_arguments()))
+    same = globe.sel(longitude=longitude % 360, latitude=found["latitude"])
+    np.testing.assert_allclose(found.values, same.values, atol=1e-6)
+
+
+def test_calibration_moves_every_probability_and_no_order(small_files):
+    model = detector(8, 2)
+    fields = open_fields([small_files[0]], **model.open_arguments()).isel(time=[4])
+    plain = incident_map(model, fields).values.astype(np.float64)
+    model.calibration = Calibration("platt", [-50.0, 50.0], [-103.0, 97.0])  # 2 z - 3
+    moved = incident_map(model, fields).values.astype(np.float64)
+    odds = np.log(plain / (1 - plain))
+    np.testing.assert_allclose(moved, 1 / (1 + np.exp(3 - 2 * odds)), rtol=2e-4)
+
+
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_the_same_map_from_processes(small_files, tmp_path, chunk):
+    """Chunks are the parts; where there are fewer than workers, time is divided evenly."""
+    model = detector(8, 2)
+    fields = open_fields([small_files[0]], **model.open_arguments()).isel(time=slice(0, 5))
+    fields = fields.chunk(time=chunk)
+    here = incident_map(model, fields)
+    there = incident_map_on(Cluster("processes", 2), model, fields, tmp_path)
+    np.testing.assert_allclose(there.values, here.values, atol=1e-6)
+    xr.testing.assert_equal(there.coords.to_dataset(), here.coords.to_dataset())
+    assert there.attrs == here.attrs and list(tmp_path.iterdir()) == []
 
 
 def test_other_grids_and_units_are_refused(small, small_files, tmp_path):

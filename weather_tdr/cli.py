@@ -114,6 +114,7 @@ def _dispatch(argv: list[str]) -> None:
     logging.basicConfig(
         level=logging.WARNING if arguments.quiet else logging.INFO, format="%(message)s"
     )
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     # Everything heavy is imported only now: --help and typing errors answer at once.
     from data_pipelines.cluster import Cluster
     from weather_tdr import configs_folder, run

@@ -194,10 +194,13 @@ def incident_map_on(
         resolution: as of `incident_map`.
         progress: shows a progress bar.
     """
-    if cluster.where == "threads" or not fields.chunks or len(fields.chunks[0]) < 2:
+    if cluster.where == "threads" or fields.sizes["time"] < 2:
         return incident_map(detector, fields, resolution=resolution, progress=progress)
-    chunks = fields.chunks[0]
+    chunks = fields.chunks[0] if fields.chunks else (fields.sizes["time"],)
     ends = np.cumsum(chunks)
+    if len(chunks) < cluster.number:  # a chunk is read once, unless workers would stay idle
+        ends = np.unique(np.linspace(0, ends[-1], cluster.number + 1).round().astype(int))[1:]
+        chunks = tuple(np.diff(np.r_[0, ends]).tolist())
     parts = folder / "incident_map.parts"
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True)

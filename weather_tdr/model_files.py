@@ -144,8 +144,10 @@ def load_detector(folder: str | Path) -> Detector:
         tensors, _ = load_checkpoint(folder / "model.safetensors")
         model.load_state_dict(tensors)
         model.eval()
-        for name in ("threshold", "incident_threshold"):
-            facts[name] = math.nan if facts.get(name) is None else facts[name]
+        if facts["threshold"] is None:
+            facts["threshold"] = math.nan
+        if facts.get("incident_threshold") is None:  # of an older release
+            facts["incident_threshold"] = facts["threshold"]
         facts["calibration"] = Calibration.from_facts(facts.get("calibration"))
         return Detector(model=model, **facts)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

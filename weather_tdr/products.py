@@ -157,7 +157,10 @@ def _draw(
     if maps.animation:
         all_times = found_map["time"].to_numpy()
         log.info("drawing %d frames", len(all_times))
-        animate([scene(t) for t in all_times], folder / "incidents.gif", by, progress=progress)
+        animate(
+            lambda step: scene(all_times[step]), len(all_times), folder / "incidents.gif", by,
+            progress=progress,
+        )  # fmt: skip
 
 
 def _strongest(found: pd.DataFrame) -> "pd.Series[Any]":

@@ -1,7 +1,7 @@
 """Pictures of incident maps: one time, a sequence, a whole period that moves."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,32 +182,37 @@ def sequence_figure(scenes: Sequence[Scene], centre: tuple[float, float], title:
     return figure
 
 
-def animate(scenes: Sequence[Scene], path: Path, title: str, *, progress: bool = False) -> None:
+def animate(
+    scene: Callable[[int], Scene], steps: int, path: Path, title: str, *, progress: bool = False
+) -> None:
     """A GIF of the whole domain over time.
 
     Args:
-        scenes: of ascending times.
+        scene: number of the time step -> what there is.
+        steps: time steps.
         path: of the file to make.
         title: of every frame, before its time.
         progress: shows a progress bar.
     """
     figure = Figure(figsize=(11, 6), layout="constrained")
     axes = figure.subplots()
-    window = Window.whole(scenes[0])
-    _colorbar(figure, draw_scene(axes, scenes[0], window), [axes])
-    _legend(figure, scenes)
+    first = scene(0)
+    window = Window.whole(first)
+    _colorbar(figure, draw_scene(axes, first, window), [axes])
+    _legend(figure, [first])
 
     def frame(number: int) -> list[QuadMesh]:
+        now = scene(number)
         axes.clear()
-        mesh = draw_scene(axes, scenes[number], window)
+        mesh = draw_scene(axes, now, window)
         axes.set_xlabel("longitude (degrees east)")
-        axes.set_title(f"{title}, {scenes[number].time:%Y-%m-%d %H:%M} UTC")
+        axes.set_title(f"{title}, {now.time:%Y-%m-%d %H:%M} UTC")
         return [mesh]
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.stem + ".partial.gif")
-    with tqdm(total=len(scenes), desc=path.name, disable=not progress) as bar:
-        FuncAnimation(figure, frame, frames=len(scenes), blit=False).save(
+    with tqdm(total=steps, desc=path.name, disable=not progress) as bar:
+        FuncAnimation(figure, frame, frames=steps, blit=False).save(
             partial,
             writer=PillowWriter(fps=FRAMES_A_SECOND),
             dpi=80,

@@ -1,0 +1,148 @@
+"""What is made of a map: tables, pictures, an animation; and that nothing is fetched for it."""
+
+import json
+import socket
+import urllib.request
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from conftest import SHARED
+from PIL import Image
+
+from data_pipelines.errors import InputError
+from data_pipelines.fields import open_fields
+from data_pipelines.schema import great_circle_km
+from weather_tdr import coastlines as coast
+from weather_tdr.maps import Maps
+from weather_tdr.model_files import load_detector
+from weather_tdr.products import draw_maps, inside_map, lowest_pressure
+
+
+@pytest.fixture
+def detector(tiny_run):
+    """One that finds something: the threshold is that of the tenth highest probability."""
+    return load_detector(tiny_run / "uniform")
+
+
+@pytest.fixture
+def fields(detector, small_files):
+    return open_fields([small_files[0]], **detector.open_arguments()).isel(time=slice(30, 36))
+
+
+def test_everything_is_drawn_for_a_period(detector, fields, tmp_path):
+    detector.incident_threshold = detector.calibration.prior
+    maps = Maps(animation=True, figures=2)
+    assert draw_maps(detector, fields, tmp_path, maps, progress=False) == {}
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
+        "incident_1.png", "incident_2.png", "sequence.png",
+    }  # fmt: skip
+    for path in (tmp_path / "figures").iterdir():
+        with Image.open(path) as picture:
+            colours = picture.convert("RGB").resize((200, 200)).getcolors(40_000)
+            assert len(colours) > 50 and picture.size[0] > 600
+    with Image.open(tmp_path / "incidents.gif") as animation:
+        assert animation.n_frames == fields.sizes["time"]
+    found = pd.read_csv(tmp_path / "incidents.csv")
+    assert list(found) == [
+        "time", "latitude", "longitude", "probability", "area_km2", "track_id", "pressure_hpa",
+    ]  # fmt: skip
+    assert (found["probability"] >= detector.incident_threshold).all() and len(found) > 3
+    assert found["pressure_hpa"].between(880, 1080).all()
+    # What is left of another run goes.
+    draw_maps(detector, fields, tmp_path, Maps(figures=1), progress=False)
+    assert not (tmp_path / "figures" / "incident_2.png").exists()
+
+
+def test_nothing_found_is_said_and_shown(detector, fields, tmp_path):
+    detector.incident_threshold = 1.1
+    truth = pd.DataFrame(
+        {"time": fields["time"].values[:1], "latitude": 0.0, "longitude": 0.0, "storm_id": "A"}
+    )
+    scores = draw_maps(detector, fields, tmp_path, Maps(figures=1), truth=truth, progress=False)
+    assert (scores["hits"], scores["misses"], scores["far"]) == (
+        0,
+        1,
+        pytest.approx(np.nan, nan_ok=True),
+    )
+    assert (tmp_path / "figures" / "incident_1.png").is_file()
+    assert not (tmp_path / "figures" / "sequence.png").exists()
+    assert json.loads((tmp_path / "incidents.geojson").read_text())["features"] == []
+    assert pd.read_csv(tmp_path / "truth.csv")["hit"].tolist() == [False]
+
+
+def test_lowest_pressure_is_that_within_the_radius():
+    rng = np.random.default_rng(0)
+    latitude, longitude = np.arange(80.0, -81, -5), np.arange(0, 360.0, 5)
+    pressure = xr.DataArray(
+        rng.normal(100_000, 2000, (2, len(latitude), len(longitude))),
+        dims=("time", "latitude", "longitude"),
+        coords={
+            "time": pd.date_range("2001-01-01", periods=2), "latitude": latitude,
+            "longitude": longitude,
+        },
+    )  # fmt: skip
+    pressure[0, 3, 4] = np.nan
+    n = 40
+    found = pd.DataFrame(
+        {
+            "time": pressure["time"].values[rng.integers(0, 2, n)],
+            "latitude": rng.uniform(-78, 78, n), "longitude": rng.uniform(0, 360, n),
+        }
+    )  # fmt: skip
+    got = lowest_pressure(found, pressure, 900.0)
+    for k, row in found.iterrows():
+        km = great_circle_km(row["latitude"], row["longitude"], latitude[:, None], longitude[None])
+        inside = pressure.sel(time=row["time"]).values[km <= 900.0]
+        assert got[k] == pytest.approx(np.nanmin(inside) / 100)
+    nearest = lowest_pressure(found, pressure, 1.0)
+    assert np.isfinite(nearest).sum() >= n - 1
+
+
+def test_true_incidents_outside_the_map_do_not_count(detector, fields):
+    from weather_tdr.maps import incident_map
+
+    found_map = incident_map(detector, fields)
+    north = float(found_map["latitude"].max()) + found_map.attrs["cell_latitude"] / 2
+    truth = pd.DataFrame(
+        {
+            "time": fields["time"].values[0],
+            "latitude": [north - 0.1, north + 0.1, 0.0], "longitude": [10.0, 10.0, 359.9],
+        }
+    )  # fmt: skip
+    assert inside_map(truth, found_map)["latitude"].tolist() == [north - 0.1, 0.0]
+
+
+def test_wrong_settings_are_refused():
+    for wrong, words in (
+        ({"tolerance": "soon"}, "maps.tolerance"),
+        ({"tolerance": "-6h"}, "maps.tolerance"),
+        ({"speed_km_h": 0.0}, "maps.speed_km_h"),
+        ({"radius_km": 0.0}, "maps.radius_km"),
+        ({"missed_steps": -1}, "maps.missed_steps"),
+    ):
+        with pytest.raises(InputError, match=words):
+            Maps(**wrong)
+
+
+def test_coastlines_are_never_fetched(monkeypatch, tmp_path):
+    """Without data at hand there are none, and nobody asks the network."""
+    cartopy = pytest.importorskip("cartopy")
+
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for name in ("data_dir", "pre_existing_data_dir", "repo_data_dir"):
+        monkeypatch.setitem(cartopy.config, name, tmp_path)
+    coast.coastlines.cache_clear()
+    try:
+        assert coast.coastlines() == []
+        if SHARED.is_dir():
+            monkeypatch.setitem(cartopy.config, "pre_existing_data_dir", SHARED / "naturalearth")
+            coast.coastlines.cache_clear()
+            assert len(coast.coastlines()) > 100
+    finally:
+        coast.coastlines.cache_clear()
