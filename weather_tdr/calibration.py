@@ -122,7 +122,9 @@ def log_loss(calibration: Calibration, raw: Values, label: npt.NDArray[np.intege
 def calibrate(
     raw: Values, label: npt.NDArray[np.integer], block: npt.NDArray[np.integer]
 ) -> Calibration:
-    """The kind with the least log loss in cross-validation over blocks of time, fitted on all.
+    """The best kind in cross-validation over blocks of time, fitted on all.
+
+    The best has the least log loss; a kind with more freedom must win by a standard error.
 
     Args:
         raw: log-odds of the validation samples, shape (n,).
@@ -147,13 +149,28 @@ def calibrate(
     if np.isnan(losses["none"]).any():  # all incidents lie in one block: nothing to choose by
         return _with(fit_platt(raw, label), prior, {})
     mean = {kind: float(v.mean()) for kind, v in losses.items()}
-    best = min(KINDS, key=lambda kind: mean[kind])
+    best = KINDS[0]
+    for kind in KINDS[1:]:
+        if gain_is_clear(losses[best] - losses[kind], block):
+            best = kind
     chosen = FITS[best](raw, label) if best in FITS else Calibration()
     return _with(chosen, prior, dict(mean))
 
 
 def _with(fitted: Calibration, prior: float, losses: dict[str, float]) -> Calibration:
     return Calibration(fitted.kind, fitted.raw, fitted.calibrated, prior, losses)
+
+
+def gain_is_clear(gain: Values, block: npt.NDArray[np.integer]) -> bool:
+    """Whether a mean gain is more than its standard error, over blocks: else simpler is better.
+
+    Args:
+        gain: of each sample, shape (n,).
+        block: number of the block of each, shape (n,).
+    """
+    of_block = np.bincount(np.unique(block, return_inverse=True)[1], weights=gain)
+    error = of_block.std(ddof=1) * np.sqrt(len(of_block))
+    return bool(of_block.sum() > error)
 
 
 def folds(label: npt.NDArray[np.integer], block: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

@@ -1,6 +1,8 @@
 """Results as Markdown tables, for the README and for `table.md`."""
 
 import math
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -143,29 +145,55 @@ def _spread(part: pd.DataFrame, score: str) -> str:
 
 
 def run_markdown(comparison: pd.DataFrame) -> str:
-    """A run's `comparison.csv`, as a table.
+    """A run's `comparison.csv`, as two tables: scores of patches, and of incidents and storms.
 
     Args:
         comparison: a row a method; with the columns `date` and `commit`.
     """
-    lines = [
-        "| method | data | average precision | x base rate | ROC AUC | POD | FAR | CSI | Brier | "
-        "incidents: hits / misses / false alarms |",
-        "|---" * 10 + "|",
+    rows = comparison.to_dict("records")
+    patches = [
+        "| patches | data | average precision | x base rate | ROC AUC | POD | FAR | CSI | "
+        "Brier skill (before calibration) |",
+        "|---" * 9 + "|",
     ]
-    for row in comparison.to_dict("records"):
-        interval = f"{row['average_precision_low']:.2f} to {row['average_precision_high']:.2f}"
-        matched = " / ".join(
-            "-" if pd.isna(row[f"incident_{k}"]) else f"{row[f'incident_{k}']:.0f}"
-            for k in ("hits", "misses", "false_alarms")
+    incidents = [
+        "| incidents | hits / misses / false alarms | POD | FAR | CSI | mean distance | "
+        "storms: hits / misses / false tracks | CSI of storms |",
+        "|---" * 8 + "|",
+    ]
+    for row in rows:
+        skill = "-" if pd.isna(row["brier_skill"]) else (
+            f"{row['brier_skill']:.3f} ({row['brier_skill_uncalibrated']:.3f})"
+        )  # fmt: skip
+        rates = " | ".join(_interval(row, name) for name in ("pod", "far", "csi"))
+        patches.append(
+            f"| `{row['method']}` | {row['data']} | {_interval(row, 'average_precision')} | "
+            f"{row['average_precision_over_base_rate']:.0f} | {row['roc_auc']:.3f} | {rates} | "
+            f"{skill} |"
         )
-        brier = "-" if pd.isna(row["brier"]) else f"{row['brier']:.2e}"
-        lines.append(
-            f"| `{row['method']}` | {row['data']} | {row['average_precision']:.3f} ({interval}) | "
-            f"{row['average_precision_over_base_rate']:.0f} | {row['roc_auc']:.3f} | "
-            f"{row['pod']:.2f} | {row['far']:.2f} | {row['csi']:.2f} | {brier} | {matched} |"
+        if pd.isna(row.get("incident_hits", math.nan)):
+            continue
+        rates = " | ".join(_interval(row, f"incident_{name}") for name in ("pod", "far", "csi"))
+        km = row["incident_mean_distance_km"]
+        distance = "-" if pd.isna(km) else f"{km:.0f} km"
+        incidents.append(
+            f"| `{row['method']}` | {_three(row, 'incident_')} | {rates} | {distance} | "
+            f"{_three(row, 'track_')} | {_interval(row, 'track_csi')} |"
         )
-    return "\n".join([*lines, "", _made(comparison)]) + "\n"
+    return "\n".join([*patches, "", *incidents, "", _made(comparison)]) + "\n"
+
+
+def _interval(row: Mapping[Hashable, Any], name: str) -> str:
+    """A score and its 95 % interval."""
+    if pd.isna(row[name]):
+        return "-"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:.2f}" + ("" if pd.isna(low) else f" ({low:.2f} to {high:.2f})")
+
+
+def _three(row: Mapping[Hashable, Any], prefix: str) -> str:
+    """Hits, misses and false alarms."""
+    return " / ".join(f"{row[f'{prefix}{k}']:.0f}" for k in ("hits", "misses", "false_alarms"))
 
 
 def cost_markdown(cost: pd.DataFrame) -> str:
