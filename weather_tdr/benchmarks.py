@@ -279,8 +279,7 @@ def _cells(
         changed = replace(benchmark, images=images, train=train)
         identity = _identity(changed, method, "" if data is None else data[1])
         path = folder / "cells" / f"{load_method(method).name}-{place}-{identity}.json"
-        shown = None if data is not None else images
-        yield Cell(method, seed, shown, store, train, path, dict(row))
+        yield Cell(method, seed, None if data else images, store, train, path, dict(row))
 
 
 def _identity(benchmark: Benchmark, method: str, data: str) -> str:

@@ -14,7 +14,8 @@ from data_pipelines.schema import great_circle_km
 from weather_tdr.candidates import KM_PER_DEGREE, find_peaks, find_regions
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.figures.canvas import save_figure
-from weather_tdr.figures.maps import PANELS, Scene, animate, incident_figure, sequence_figure
+from weather_tdr.figures.maps import PANELS, animate, incident_figure, sequence_figure
+from weather_tdr.figures.scene import Scene
 from weather_tdr.figures.series import probability_series
 from weather_tdr.incident_files import write_incidents
 from weather_tdr.maps import Maps, incident_map_on, write_map

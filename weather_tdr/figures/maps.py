@@ -1,8 +1,6 @@
 """Pictures of incident maps: one time, a sequence, a whole period that moves."""
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,107 +13,19 @@ from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from tqdm import tqdm
 
-from data_pipelines.schema import is_global
 from weather_tdr.coastlines import coastlines, unrolled
+from weather_tdr.figures.scene import Scene, Window
 
-log = logging.getLogger(__name__)
 # Rare incidents have small probabilities that matter; white below the first level.
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 COLOURS = "YlOrRd"
-HALF_WIDTH, HALF_HEIGHT = 40.0, 22.0  # degrees, of the map around an incident
 FOUND, TRUE, MISSED = "#0072B2", "#000000", "#000000"
 PANELS = 6
 FRAMES_A_SECOND = 4
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One time of an incident map.
-
-    Attributes:
-        probability: dims ``(latitude, longitude)``.
-        found: incidents found at this time.
-        pressure: sea-level pressure, Pa, for the contours.
-        truth: incidents of the catalogue at this time, with ``hit`` where known.
-        trail: positions of the followed track up to now: ``latitude, longitude``.
-    """
-
-    probability: xr.DataArray
-    found: pd.DataFrame
-    pressure: xr.DataArray | None = None
-    truth: pd.DataFrame | None = None
-    trail: pd.DataFrame | None = None
-
-    @property
-    def time(self) -> pd.Timestamp:
-        """Time of the map, UTC."""
-        return pd.Timestamp(self.probability["time"].item())
-
-    @property
-    def field(self) -> xr.DataArray:
-        """What covers the whole domain: pressure, or the map itself."""
-        return self.probability if self.pressure is None else self.pressure
-
-    def centre(self) -> tuple[float, float]:
-        """Longitude and latitude of the strongest incident, or of the highest probability."""
-        if len(self.found):
-            best = self.found.iloc[int(self.found["probability"].to_numpy().argmax())]
-            return float(best["longitude"]), float(best["latitude"])
-        peak = self.probability.fillna(0.0).argmax(["latitude", "longitude"])
-        point = self.probability.isel(peak)
-        return float(point["longitude"]), float(point["latitude"])
-
-
-@dataclass(frozen=True)
-class Window:
-    """West, east, south and north of a map, degrees; longitudes ascend."""
-
-    west: float
-    east: float
-    south: float
-    north: float
-
-    @classmethod
-    def whole(cls, scene: Scene) -> "Window":
-        """All of the domain."""
-        longitude, latitude = scene.field["longitude"], scene.field["latitude"]
-        return cls(
-            float(longitude.min()), float(longitude.max()),
-            float(latitude.min()), float(latitude.max()),
-        )  # fmt: skip
-
-    @classmethod
-    def around(cls, scene: Scene, centre: tuple[float, float]) -> "Window":
-        """Around a point, kept inside the domain."""
-        all_of = cls.whole(scene)
-        half_x = min(HALF_WIDTH, (all_of.east - all_of.west) / 2)
-        half_y = min(HALF_HEIGHT, (all_of.north - all_of.south) / 2)
-        x = centre[0]
-        if not is_global(scene.field["longitude"].to_numpy()):
-            x = (x - all_of.west) % 360.0 + all_of.west
-            x = float(np.clip(x, all_of.west + half_x, all_of.east - half_x))
-        y = float(np.clip(centre[1], all_of.south + half_y, all_of.north - half_y))
-        return cls(x - half_x, x + half_x, y - half_y, y + half_y)
-
-    def cut(self, field: xr.DataArray) -> xr.DataArray:
-        """The part of a field in the window and two points around, turned so that it ascends."""
-        longitude, latitude = (field[k].to_numpy() for k in ("longitude", "latitude"))
-        if is_global(longitude):
-            middle = (self.west + self.east) / 2
-            turned = (longitude - middle + 180.0) % 360.0 + middle - 180.0
-            field = field.assign_coords(longitude=turned).sortby("longitude")
-            longitude = field["longitude"].to_numpy()
-        margin = [2 * float(np.abs(np.diff(v)).max()) if len(v) > 1 else 1.0
-                  for v in (longitude, latitude)]  # fmt: skip
-        x = (longitude >= self.west - margin[0]) & (longitude <= self.east + margin[0])
-        y = (latitude >= self.south - margin[1]) & (latitude <= self.north + margin[1])
-        return field.isel(longitude=x, latitude=y)
-
-    def longitudes(self, values: "pd.Series[float]") -> "pd.Series[float]":
-        """Longitudes as they lie on this map."""
-        return (values - self.west) % 360.0 + self.west
+MOST_LABELS = 16
 
 
 def incident_figure(scene: Scene, title: str = "") -> Figure:
@@ -276,9 +186,11 @@ def _contours(axes: Axes, pressure: xr.DataArray, *, labels: bool) -> None:
         linewidths=0.6,
     )
     if labels:
-        axes.clabel(
-            lines, levels=np.asarray(lines.levels)[::2], fontsize=7, fmt="%d", inline_spacing=2
-        )
+        seen = np.asarray(lines.levels)
+        low, high = float(pressure.min()) / 100.0, float(pressure.max()) / 100.0
+        seen = seen[(seen >= low) & (seen <= high)]
+        every = 2 if len(seen) <= MOST_LABELS else 4  # deep lows have close contours
+        axes.clabel(lines, levels=seen[::every], fontsize=7, fmt="%d", inline_spacing=2)
 
 
 def _marks(
@@ -294,6 +206,7 @@ def _marks(
         edgecolors="white" if filled else colour,
         linewidths=0.8 if filled else 1.6,
         zorder=5,
+        path_effects=[] if filled else [withStroke(linewidth=3.2, foreground="white")],
     )
 
 

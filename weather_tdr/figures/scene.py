@@ -1,0 +1,99 @@
+"""What a picture of an incident map shows, and which part of the globe."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from data_pipelines.schema import is_global
+
+HALF_WIDTH, HALF_HEIGHT = 40.0, 22.0  # degrees, of the map around an incident
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One time of an incident map.
+
+    Attributes:
+        probability: dims ``(latitude, longitude)``.
+        found: incidents found at this time.
+        pressure: sea-level pressure, Pa, for the contours.
+        truth: incidents of the catalogue at this time, with ``hit`` where known.
+        trail: positions of the followed track up to now: ``latitude, longitude``.
+    """
+
+    probability: xr.DataArray
+    found: pd.DataFrame
+    pressure: xr.DataArray | None = None
+    truth: pd.DataFrame | None = None
+    trail: pd.DataFrame | None = None
+
+    @property
+    def time(self) -> pd.Timestamp:
+        """Time of the map, UTC."""
+        return pd.Timestamp(self.probability["time"].item())
+
+    @property
+    def field(self) -> xr.DataArray:
+        """What covers the whole domain: pressure, or the map itself."""
+        return self.probability if self.pressure is None else self.pressure
+
+    def centre(self) -> tuple[float, float]:
+        """Longitude and latitude of the strongest incident, or of the highest probability."""
+        if len(self.found):
+            best = self.found.iloc[int(self.found["probability"].to_numpy().argmax())]
+            return float(best["longitude"]), float(best["latitude"])
+        peak = self.probability.fillna(0.0).argmax(["latitude", "longitude"])
+        point = self.probability.isel(peak)
+        return float(point["longitude"]), float(point["latitude"])
+
+
+@dataclass(frozen=True)
+class Window:
+    """West, east, south and north of a map, degrees; longitudes ascend."""
+
+    west: float
+    east: float
+    south: float
+    north: float
+
+    @classmethod
+    def whole(cls, scene: Scene) -> "Window":
+        """All of the domain."""
+        longitude, latitude = scene.field["longitude"], scene.field["latitude"]
+        return cls(
+            float(longitude.min()), float(longitude.max()),
+            float(latitude.min()), float(latitude.max()),
+        )  # fmt: skip
+
+    @classmethod
+    def around(cls, scene: Scene, centre: tuple[float, float]) -> "Window":
+        """Around a point, kept inside the domain."""
+        all_of = cls.whole(scene)
+        half_x = min(HALF_WIDTH, (all_of.east - all_of.west) / 2)
+        half_y = min(HALF_HEIGHT, (all_of.north - all_of.south) / 2)
+        x = centre[0]
+        if not is_global(scene.field["longitude"].to_numpy()):
+            x = (x - all_of.west) % 360.0 + all_of.west
+            x = float(np.clip(x, all_of.west + half_x, all_of.east - half_x))
+        y = float(np.clip(centre[1], all_of.south + half_y, all_of.north - half_y))
+        return cls(x - half_x, x + half_x, y - half_y, y + half_y)
+
+    def cut(self, field: xr.DataArray) -> xr.DataArray:
+        """The part of a field in the window and two points around, turned so that it ascends."""
+        longitude, latitude = (field[k].to_numpy() for k in ("longitude", "latitude"))
+        if is_global(longitude):
+            middle = (self.west + self.east) / 2
+            turned = (longitude - middle + 180.0) % 360.0 + middle - 180.0
+            field = field.assign_coords(longitude=turned).sortby("longitude")
+            longitude = field["longitude"].to_numpy()
+        margin = [2 * float(np.abs(np.diff(v)).max()) if len(v) > 1 else 1.0
+                  for v in (longitude, latitude)]  # fmt: skip
+        x = (longitude >= self.west - margin[0]) & (longitude <= self.east + margin[0])
+        y = (latitude >= self.south - margin[1]) & (latitude <= self.north + margin[1])
+        return field.isel(longitude=x, latitude=y)
+
+    def longitudes(self, values: "pd.Series[float]") -> "pd.Series[float]":
+        """Longitudes as they lie on this map."""
+        return (values - self.west) % 360.0 + self.west
