@@ -15,6 +15,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.schema import great_circle_km
 from weather_tdr import coastlines as coast
+from weather_tdr.calibration import Calibration
 from weather_tdr.maps import Maps
 from weather_tdr.model_files import load_detector
 from weather_tdr.products import draw_maps, inside_map, lowest_pressure
@@ -53,6 +54,23 @@ def test_everything_is_drawn_for_a_period(detector, fields, tmp_path):
     # What is left of another run goes.
     draw_maps(detector, fields, tmp_path, Maps(figures=1), progress=False)
     assert not (tmp_path / "figures" / "incident_2.png").exists()
+
+
+def test_a_region_across_greenwich_is_drawn_in_one_piece(detector, small, tmp_path):
+    region = small[0].isel(time=slice(30, 36))
+    region = region.assign_coords(longitude=(region["longitude"] + 180) % 360 - 180)
+    region = region.sortby("longitude").sel(longitude=slice(-60, 60))
+    region.to_netcdf(tmp_path / "region.nc")
+    fields = open_fields([tmp_path / "region.nc"], **detector.open_arguments())
+    detector.calibration = Calibration("platt", [-50.0, 50.0], [-44.0, 56.0])  # bold
+    detector.incident_threshold = 0.1
+    draw_maps(detector, fields, tmp_path / "out", Maps(figures=1), progress=False)
+    found = pd.read_csv(tmp_path / "out" / "incidents.csv")
+    assert len(found) and ((found["longitude"] >= 300) | (found["longitude"] <= 60)).all()
+    with Image.open(tmp_path / "out" / "figures" / "incident_1.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"), dtype=int)[:600, 80:1000]
+    # Shading (red far above blue) lies on the upper map too.
+    assert (pixels[..., 0] - pixels[..., 2] > 60).sum() > 50
 
 
 def test_nothing_found_is_said_and_shown(detector, fields, tmp_path):

@@ -48,10 +48,14 @@ def test_the_configuration_and_commands_run(tmp_path, small_files, monkeypatch, 
         "--splits.target_per_group=5", "--splits.fractions=[0.5,0.25,0.25]", "--quiet",
         "--maps.figures=1",
     ]  # fmt: skip
-    run, changed, mapped = [shlex.split(x, comments=True)[1:] for x in blocks("sh")[1].splitlines()]
+    run, changed, mapped, told = [
+        shlex.split(x, comments=True)[1:] for x in blocks("sh")[1].splitlines()
+    ]
     main([*run, *small])
     main([*mapped, "--quiet"])
     assert Path("runs/my_storms/tdr/maps/new_fields/incident_map.nc").is_file()
+    main(told)
+    assert Path("runs/my_storms/tdr/report.html").is_file()
     assert changed[:2] == run and changed[2] == "--train.steps"
 
 

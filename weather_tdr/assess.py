@@ -244,6 +244,8 @@ def _score_rule(
     peaks, times = rules["test"].peaks, rules["test"].scores["time"].to_numpy()
     found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
     found, _, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
+    if store.attrs["grid"].get("whole_field"):  # what lies still has no tracks
+        del matched["tracks"]
     scores["test"]["incident_matching"] = {"threshold": threshold, **matched}
     scores["test"]["parameters"] = parameters
     curve = incident_curve(peaks, truth["test"], maps)

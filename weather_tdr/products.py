@@ -95,6 +95,8 @@ def draw_maps(
     if truth is not None:
         truth = inside_map(truth, found_map)
         found, truth, scores = verify(found, truth, times, maps)
+        if detector.whole_field:  # what lies still has no tracks
+            del scores["tracks"]
         summary = {"threshold": threshold, **scores}
         write_atomically(folder / "truth.csv", truth.to_csv(index=False))
         if not detector.areas:

@@ -134,14 +134,13 @@ def _scores(comparison: pd.DataFrame, scores: Mapping[str, Any]) -> str:
         "<h3>Patches</h3>"
         + score_table(comparison, "", ["average_precision", *RATES], ["brier_skill"])
     )
+    counts = ["hits", "misses", "false_alarms"]
     if "incident_hits" in comparison:
-        counts = ["hits", "misses", "false_alarms"]
-        text += (
-            "<h3>Incidents, matched one to one</h3>"
-            + score_table(comparison, "incident_", RATES, counts, ["mean_distance_km"])
-            + "<h3>Storms and tracks</h3>"
-            + score_table(comparison, "track_", RATES, counts)
+        text += "<h3>Incidents, matched one to one</h3>" + score_table(
+            comparison, "incident_", RATES, counts, ["mean_distance_km"]
         )
+    if "track_hits" in comparison:
+        text += "<h3>Storms and tracks</h3>" + score_table(comparison, "track_", RATES, counts)
     return text
 
 

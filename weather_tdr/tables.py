@@ -151,6 +151,7 @@ def run_markdown(comparison: pd.DataFrame) -> str:
         comparison: a row a method; with the columns `date` and `commit`.
     """
     rows = comparison.to_dict("records")
+    tracks = "track_hits" in comparison
     patches = [
         "| patches | data | average precision | x base rate | ROC AUC | POD | FAR | CSI | "
         "Brier skill (before calibration) |",
@@ -158,8 +159,8 @@ def run_markdown(comparison: pd.DataFrame) -> str:
     ]
     incidents = [
         "| incidents | hits / misses / false alarms | POD | FAR | CSI | mean distance | "
-        "storms: hits / misses / false tracks | CSI of storms |",
-        "|---" * 8 + "|",
+        + ("storms: hits / misses / false tracks | CSI of storms |" if tracks else ""),
+        "|---" * (8 if tracks else 6) + "|",
     ]
     for row in rows:
         skill = "-" if pd.isna(row["brier_skill"]) else (
@@ -178,7 +179,7 @@ def run_markdown(comparison: pd.DataFrame) -> str:
         distance = "-" if pd.isna(km) else f"{km:.0f} km"
         incidents.append(
             f"| `{row['method']}` | {_three(row, 'incident_')} | {rates} | {distance} | "
-            f"{_three(row, 'track_')} | {_interval(row, 'track_csi')} |"
+            + (f"{_three(row, 'track_')} | {_interval(row, 'track_csi')} |" if tracks else "")
         )
     return "\n".join([*patches, "", *incidents, "", _made(comparison)]) + "\n"
 

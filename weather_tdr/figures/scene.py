@@ -62,10 +62,9 @@ class Window:
     def whole(cls, scene: Scene) -> "Window":
         """All of the domain."""
         longitude, latitude = scene.field["longitude"], scene.field["latitude"]
-        return cls(
-            float(longitude.min()), float(longitude.max()),
-            float(latitude.min()), float(latitude.max()),
-        )  # fmt: skip
+        west, east = float(longitude.min()), float(longitude.max())
+        turn = 360.0 if east >= 360.0 else 0.0
+        return cls(west - turn, east - turn, float(latitude.min()), float(latitude.max()))
 
     @classmethod
     def around(cls, scene: Scene, centre: tuple[float, float]) -> "Window":
@@ -83,11 +82,13 @@ class Window:
     def cut(self, field: xr.DataArray) -> xr.DataArray:
         """The part of a field in the window and two points around, turned so that it ascends."""
         longitude, latitude = (field[k].to_numpy() for k in ("longitude", "latitude"))
+        middle = (self.west + self.east) / 2
         if is_global(longitude):
-            middle = (self.west + self.east) / 2
-            turned = (longitude - middle + 180.0) % 360.0 + middle - 180.0
-            field = field.assign_coords(longitude=turned).sortby("longitude")
-            longitude = field["longitude"].to_numpy()
+            longitude = (longitude - middle + 180.0) % 360.0 + middle - 180.0
+        else:  # a region across Greenwich may be written in two ways
+            longitude = longitude + 360.0 * round((middle - float(longitude.mean())) / 360.0)
+        field = field.assign_coords(longitude=longitude).sortby("longitude")
+        longitude = field["longitude"].to_numpy()
         margin = [2 * float(np.abs(np.diff(v)).max()) if len(v) > 1 else 1.0
                   for v in (longitude, latitude)]  # fmt: skip
         x = (longitude >= self.west - margin[0]) & (longitude <= self.east + margin[0])
