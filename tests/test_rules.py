@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import label as connected
 
 from data_pipelines.schema import great_circle_km
+from weather_tdr.candidates import find_peaks
 from weather_tdr.rules import (
+    apply_rule,
     cell_scores,
-    closed_contour_rule,
+    closed_contours,
     contour_depth,
-    deepening_rule,
+    deepening,
     one_a_time,
 )
 
@@ -68,36 +70,37 @@ def test_depth_is_the_level_of_the_flood(seed, radius, wraps):
 def test_a_round_low_is_as_deep_as_its_rim():
     km = great_circle_km(40.0, 0.0, LATITUDE[:, None], LONGITUDE[None])
     low = 101_000 - 3000 * np.exp(-0.5 * (km / 700) ** 2)  # across the edge of the map
-    rule = closed_contour_rule(field([low, np.full_like(low, 101_000)]), 1200.0, 600.0)
-    deepest = rule.peaks.iloc[0]
+    depths = closed_contours(field([low, np.full_like(low, 101_000)]), 1200.0)
+    peaks = find_peaks(depths, 600.0, 0.1)
+    deepest = peaks.iloc[0]
     assert deepest["time"] == pd.Timestamp("2001-01-01")
     assert great_circle_km(deepest["latitude"], deepest["longitude"], 40.0, 0.0) < 1.0
     beyond = 30 * (1 - np.exp(-0.5 * (km[km > 1200].min() / 700) ** 2))
     assert deepest["probability"] == pytest.approx(beyond, rel=0.05)
-    assert len(rule.peaks[rule.peaks["probability"] > 0.1]) == 1
+    assert len(peaks) == 1
 
 
 def test_an_open_trough_is_no_closed_low():
     trough = 101_000 + 100.0 * np.abs(np.arange(len(LATITUDE)) - 5)[:, None] + np.zeros(60)
     trough[5] -= 10.0 * np.arange(60)  # falls all the way along the trough
-    rule = closed_contour_rule(field([trough], longitude=np.arange(0, 300, 5.0)), 900.0, 600.0)
-    assert (rule.scores.values[0, 5, :59] == 0).all()
+    depths = closed_contours(field([trough], longitude=np.arange(0, 300, 5.0)), 900.0)
+    assert (depths.values[0, 5, :59] == 0).all()
 
 
 def test_missing_values_are_the_edge_of_what_is_known():
     km = great_circle_km(40.0, 180.0, LATITUDE[:, None], LONGITUDE[None])
     low = 101_000 - 3000 * np.exp(-0.5 * (km / 700) ** 2)
     low[5, 31] = np.nan
-    rule = closed_contour_rule(field([low]), 1200.0, 600.0)
-    assert rule.scores.sel(latitude=40.0, longitude=180.0).item() < 5.0
+    depths = closed_contours(field([low]), 1200.0)
+    assert depths.sel(latitude=40.0, longitude=180.0).item() < 5.0
 
 
 def test_deepening_is_the_fall_in_hectopascals():
     before = np.full((1, len(LATITUDE), len(LONGITUDE)), 101_000.0)
     now = before.copy()
     now[0, 5, 10] -= 2500.0
-    rule = deepening_rule(field(now), field(before), 500.0)
-    (row,) = rule.peaks.to_dict("records")
+    fall = deepening(field(now), field(before))
+    (row,) = find_peaks(fall, 500.0, 0.1).to_dict("records")
     assert (row["latitude"], row["longitude"]) == pytest.approx((40.0, 60.0))
     assert row["probability"] == pytest.approx(25.0)
 
@@ -116,6 +119,37 @@ def test_cell_scores_are_the_highest_inside_the_cell():
     values = scores.values
     assert got[0] == values[1, 4:6][:, [59, 0]].max()
     assert got[1] == values[0, 2:4, 7:9].max()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_some_steps_at_once_give_what_all_give(monkeypatch, whole):
+    rng = np.random.default_rng(0)
+    now, before = (
+        field(rng.normal(101_000, 900, (7, len(LATITUDE), len(LONGITUDE)))) for _ in range(2)
+    )
+    samples = pd.DataFrame(
+        {
+            "time": now["time"].values[rng.integers(0, 7, 30)],
+            "latitude": (LATITUDE[4] + LATITUDE[5]) / 2, "longitude": LONGITUDE[7] + 3.0,
+        }
+    )  # fmt: skip
+    cell = (44.0, 360.0) if whole else (8.0, 12.0)
+    if whole:
+        samples = samples.assign(latitude=40.0, longitude=177.0)
+    given = (deepening, [now.chunk(time=3), before], samples, cell, 900.0)
+    monkeypatch.setattr("weather_tdr.rules.STEPS_AT_ONCE", 100)
+    once = apply_rule(*given, whole=whole)
+    monkeypatch.setattr("weather_tdr.rules.STEPS_AT_ONCE", 2)
+    parts = apply_rule(*given, whole=whole)
+    pd.testing.assert_frame_equal(once.peaks, parts.peaks)
+    np.testing.assert_array_equal(once.samples, parts.samples)
+    fall = (before - now) / 100
+    step = pd.Index(now["time"].values).get_indexer(samples["time"])
+    if whole:
+        assert len(once.peaks) == 7
+        np.testing.assert_allclose(once.samples, fall.values.max(axis=(1, 2))[step])
+    else:
+        np.testing.assert_allclose(once.samples, fall.values[step, 4:6, 7:9].max(axis=(1, 2)))
 
 
 def test_a_whole_field_has_one_peak_a_time():

@@ -2,7 +2,9 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,10 @@ from weather_tdr.predictions import predictions_table, write_predictions
 from weather_tdr.products import draw_maps, inside_map, peaks_of
 from weather_tdr.rules import (
     RADII_KM,
-    Rule,
-    cell_scores,
-    closed_contour_rule,
-    deepening_rule,
-    one_a_time,
+    RuleScores,
+    apply_rule,
+    closed_contours,
+    deepening,
     pressure_lags,
 )
 from weather_tdr.scores import reliability_table
@@ -153,36 +154,42 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
     lags = pressure_lags(fields)
     if lags is None:
         return []
-    cell = _cell(store)
-    separation = config.maps.separation(cell[0])
+    now, earlier = lags
+    cell, whole = _cell(store), bool(store.attrs["grid"].get("whole_field"))
     truth = {s: true_incidents(config, store, s) for s in EVALUATED}
     log.info("evaluating the rules on pressure")
 
-    def contours(split: str, radius_km: float) -> Rule:
-        pressure = lags[0].sel(time=_times(store, split))
-        rule = closed_contour_rule(pressure, radius_km, separation, progress=progress)
-        return _in_reach(rule, store, cell)
+    def apply(
+        rule: Callable[..., xr.DataArray], fields: Sequence[xr.DataArray], split: str, title: str
+    ) -> RuleScores:
+        at = _times(store, split)
+        found = apply_rule(
+            rule, [field.sel(time=at) for field in fields], sample_table(store, split), cell,
+            config.maps.separation(cell[0]), whole=whole, title=title, progress=progress,
+        )  # fmt: skip
+        # Both rules and networks are judged where there are patches.
+        return found if whole else replace(found, peaks=_covered(found.peaks, store, cell))
+
+    def contours(split: str, radius: float) -> RuleScores:
+        rule = partial(closed_contours, radius_km=radius)
+        return apply(rule, [now], split, f"closed contours within {radius:g} km, {split}")
 
     # The radius of the contour is chosen on validation, by the best CSI at any depth.
     tried = {radius: contours("validation", radius) for radius in RADII_KM}
     csi = {
-        radius: incident_curve(rule.peaks, truth["validation"], config.maps)["csi"].max()
-        for radius, rule in tried.items()
+        radius: incident_curve(found.peaks, truth["validation"], config.maps)["csi"].max()
+        for radius, found in tried.items()
     }
     radius = max(csi, key=lambda r: np.nan_to_num(csi[r], nan=-1.0))
-    deepest = {"validation": tried[radius], "test": contours("test", radius)}
-    _score_rule(config, store, deepest, truth, cell, {"radius_km": radius})
-    names = [deepest["test"].name]
-    now, earlier = lags
+    rules = {"closed_contour_rule": {"validation": tried[radius], "test": contours("test", radius)}}
     if earlier is not None:
-        falls = {}
-        for split in EVALUATED:
-            at = _times(store, split)
-            fall = deepening_rule(now.sel(time=at), earlier.sel(time=at), separation)
-            falls[split] = _in_reach(fall, store, cell)
-        _score_rule(config, store, falls, truth, cell, {})
-        names.append(falls["test"].name)
-    return names
+        rules["deepening_rule"] = {
+            s: apply(deepening, [now, earlier], s, f"deepening, {s}") for s in EVALUATED
+        }
+    for name, found in rules.items():
+        parameters = {"radius_km": radius} if name == "closed_contour_rule" else {}
+        _score_rule(config, store, name, found, truth, parameters)
+    return list(rules)
 
 
 def _cell(store: xr.Dataset) -> tuple[float, float]:
@@ -214,34 +221,24 @@ def _covered(truth: pd.DataFrame, store: xr.Dataset, cell: tuple[float, float]) 
     return truth[keep].reset_index(drop=True)
 
 
-def _in_reach(rule: Rule, store: xr.Dataset, cell: tuple[float, float]) -> Rule:
-    """The rule where a network has patches, so that both are judged on the same ground."""
-    if store.attrs["grid"].get("whole_field"):
-        return Rule(rule.name, one_a_time(rule.peaks, rule.scores), rule.scores)
-    return Rule(rule.name, _covered(rule.peaks, store, cell), rule.scores)
-
-
 def _score_rule(
     config: Config,
     store: xr.Dataset,
-    rules: dict[str, Rule],
+    name: str,
+    rule: dict[str, RuleScores],
     truth: dict[str, pd.DataFrame],
-    cell: tuple[float, float],
     parameters: dict[str, float],
 ) -> None:
     """Patch scores and incident scores of one rule, as those of a network."""
-    maps, name = config.maps, rules["test"].name
-    folder = config.folder / name
-    samples = {s: sample_table(store, s) for s in EVALUATED}
-    scores_of = {s: cell_scores(rules[s].scores, samples[s], cell) for s in EVALUATED}
-    predictions = predictions_table(store, scores_of)
+    maps, folder = config.maps, config.folder / name
+    predictions = predictions_table(store, {s: rule[s].samples for s in EVALUATED})
     write_predictions(predictions, folder / "predictions.nc", store_identity(store.attrs))
     threshold, scores = evaluate(predictions, probabilities=False)
     chosen = choose_incident_threshold(
-        incident_curve(rules["validation"].peaks, truth["validation"], maps)
+        incident_curve(rule["validation"].peaks, truth["validation"], maps)
     )
     threshold = threshold if np.isnan(chosen) else chosen
-    peaks, times = rules["test"].peaks, rules["test"].scores["time"].to_numpy()
+    peaks, times = rule["test"].peaks, rule["test"].times
     found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
     found, _, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
     if store.attrs["grid"].get("whole_field"):  # what lies still has no tracks

@@ -2,9 +2,11 @@
 
 import heapq
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 from scipy.ndimage import minimum_filter
@@ -20,22 +22,24 @@ from data_pipelines.schema import (
 from weather_tdr.candidates import AXES, find_peaks
 
 RADII_KM = (300.0, 600.0, 900.0, 1200.0)  # of the closed contour; one is chosen on validation
+FLOOR_HPA = 0.1  # of an incident, below any threshold
+STEPS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A rule's incidents in some fields.
+class RuleScores:
+    """What a rule says of some times.
 
     Attributes:
-        name: of the rule.
-        peaks: ``time, latitude, longitude, probability, area_km2``; the score, in hPa, stands
-            where a network's has its probability.
-        scores: the score at each grid point, hPa; dims ``(time, latitude, longitude)``.
+        peaks: its incidents: ``time, latitude, longitude, probability, area_km2``; the score, in
+            hPa, stands where a network's have their probability.
+        samples: score of each patch, hPa, shape (n,): the highest in its central cell.
+        times: all time steps.
     """
 
-    name: str
     peaks: pd.DataFrame
-    scores: xr.DataArray
+    samples: FloatArray
+    times: npt.NDArray[np.datetime64]
 
 
 def pressure_lags(fields: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None] | None:
@@ -55,7 +59,46 @@ def pressure_lags(fields: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | No
     return fields.isel(variable=now[0]), earlier
 
 
-def deepening_rule(now: xr.DataArray, earlier: xr.DataArray, separation_km: float) -> Rule:
+def apply_rule(
+    scores_of: Callable[..., xr.DataArray],
+    fields: Sequence[xr.DataArray],
+    samples: pd.DataFrame,
+    cell: tuple[float, float],
+    separation_km: float,
+    *,
+    whole: bool = False,
+    title: str = "",
+    progress: bool = False,
+) -> RuleScores:
+    """A rule on fields and on the patches cut from them, some time steps at once.
+
+    Args:
+        scores_of: the rule: fields of some times -> score at each grid point, hPa.
+        fields: what it takes, of the same times; dims ``(time, latitude, longitude)``.
+        samples: ``time, latitude, longitude`` of the centres of the patches.
+        cell: degrees of latitude and of longitude of a central cell.
+        separation_km: least distance of two incidents.
+        whole: patches are whole fields: there is one incident a time, in the middle.
+        title: of the progress bar.
+        progress: shows a progress bar.
+    """
+    times = fields[0]["time"].to_numpy()
+    step = pd.Index(times).get_indexer(pd.DatetimeIndex(samples["time"]))
+    score = np.full(len(samples), np.nan)
+    peaks = []
+    with tqdm(total=len(times), desc=title, disable=not progress) as bar:
+        for first in range(0, len(times), STEPS_AT_ONCE):
+            block = slice(first, first + STEPS_AT_ONCE)
+            scores = scores_of(*(field.isel(time=block).compute() for field in fields))
+            found = find_peaks(scores, separation_km, FLOOR_HPA)
+            peaks.append(one_a_time(found, scores) if whole else found)
+            here = (step >= first) & (step < first + STEPS_AT_ONCE)
+            score[here] = cell_scores(scores, samples[here], cell)
+            bar.update(scores.sizes["time"])
+    return RuleScores(pd.concat(peaks, ignore_index=True), score, times)
+
+
+def deepening(now: xr.DataArray, earlier: xr.DataArray) -> xr.DataArray:
     """How far pressure has fallen at a point since the longest lag, hPa.
 
     The definition of an explosive cyclone, but at a fixed point instead of along its track.
@@ -63,20 +106,12 @@ def deepening_rule(now: xr.DataArray, earlier: xr.DataArray, separation_km: floa
     Args:
         now: sea-level pressure, Pa; dims ``(time, latitude, longitude)``.
         earlier: the same at the longest lag.
-        separation_km: least distance of two incidents.
     """
-    fall = ((earlier - now) / 100.0).compute()
-    return Rule("deepening_rule", find_peaks(fall, separation_km, 1.0), fall)
+    return (earlier - now) / 100.0
 
 
-def closed_contour_rule(
-    pressure: xr.DataArray,
-    radius_km: float,
-    separation_km: float,
-    *,
-    progress: bool = False,
-) -> Rule:
-    """Depth of the closed pressure contour around each minimum, hPa.
+def closed_contours(pressure: xr.DataArray, radius_km: float) -> xr.DataArray:
+    """Depth of the closed pressure contour around each minimum, hPa; 0 elsewhere.
 
     A minimum of depth d is enclosed, within `radius_km`, by pressure higher by d: every path from
     it to `radius_km` away rises by at least d. Edges of a region and missing values count as
@@ -85,8 +120,6 @@ def closed_contour_rule(
     Args:
         pressure: at sea level, Pa; dims ``(time, latitude, longitude)``.
         radius_km: of the largest contour.
-        separation_km: least distance of two incidents; the deepest stays.
-        progress: shows a progress bar.
 
     Source:
         The closed contour criterion of TempestExtremes, Ullrich and Zarzycki (2017), Geosci. Model
@@ -95,17 +128,15 @@ def closed_contour_rule(
     """
     latitude, longitude = (pressure[axis].to_numpy().astype(float) for axis in AXES[1:])
     wraps = is_global(longitude)
-    depths = np.zeros((pressure.sizes["time"], len(latitude), len(longitude)))
-    steps = tqdm(range(len(depths)), desc="closed contours", disable=not progress)
-    for t in steps:
-        values = pressure.isel(time=t).transpose(*AXES[1:]).to_numpy().astype(np.float64) / 100.0
+    every = pressure.transpose(*AXES).to_numpy().astype(np.float64) / 100.0
+    depths = np.zeros(every.shape)
+    for t, values in enumerate(every):
         around = np.pad(values, ((0, 0), (1, 1)), mode="wrap") if wraps else values
         lowest = minimum_filter(np.where(np.isnan(around), np.inf, around), 3, mode="nearest")
         lowest = lowest[:, 1:-1] if wraps else lowest
         for y, x in np.argwhere(values == lowest):
             depths[t, y, x] = contour_depth(values, latitude, longitude, (y, x), radius_km, wraps)
-    scores = pressure.drop_vars(set(pressure.coords) - set(AXES)).copy(data=depths)
-    return Rule("closed_contour_rule", find_peaks(scores, separation_km, 0.1), scores)
+    return xr.DataArray(depths, dims=AXES, coords={axis: pressure[axis] for axis in AXES})
 
 
 def contour_depth(
