@@ -119,24 +119,29 @@ def test_the_page_lives_in_a_browser(page):
         def shown():
             return browser.execute_script(
                 f"const map = (() => {{ {find.format('map')} }})();"
-                "const found = map.renderers.filter(r => r.name !== 'image');"
-                "return [map.title.text, Array.from(map.renderers[0].data_source.data.image[0])]"
+                "const found = map.renderers.find(r => r.glyph.type === 'Scatter').data_source;"
+                "return [map.title.text, Array.from(map.renderers[0].data_source.data.image[0]),"
+                "        Array.from(found.data.y).slice(1)]"
             )
 
         with xr.open_dataarray(page.parent / "incident_map.nc") as field:
             times = pd.DatetimeIndex(field["time"].values)
             values = field.sortby("latitude").values
+        incidents = pd.read_csv(page.parent / "incidents.csv", parse_dates=["time"])
         canvas = browser.find_element("css selector", "#part5")
         pictures = {}
-        for step in (0, len(times) - 1):
+        busiest = times.get_indexer(incidents["time"].value_counts().index[:1])
+        for step in dict.fromkeys((0, len(times) - 1, *map(int, busiest))):
             browser.execute_script(f"(() => {{ {find.format('time')} }})().value = {step}")
             text = f"{times[step]:%Y-%m-%d %H:%M} UTC"
             wait.until(lambda b, text=text: shown()[0] == text)
             # What the browser shows is the map of that time, to the level.
             levels = np.searchsorted(LEVELS[:-1], np.nan_to_num(values[step]), side="right")
             assert (np.array(shown()[1]) == levels.ravel()).all()
+            here = incidents[incidents["time"] == times[step]]
+            assert shown()[2] == pytest.approx(here["latitude"].tolist())
             pictures[step] = canvas.screenshot_as_base64
-        assert len(set(pictures.values())) == 2
+        assert len(set(pictures.values())) == len(pictures) >= 2
         severe = [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
         assert severe == []
         events = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]

@@ -1,6 +1,7 @@
 """Pieces of the report that move: curves of training, and the map with a time slider (Bokeh)."""
 
 import base64
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -125,8 +126,8 @@ def incident_map_view(
     here = {}
     for name, marks in everything.items():
         marker, colour, label = looks[name]
-        now = {k: [v for v, t in zip(values, marks["step"], strict=True) if t == first]
-               for k, values in marks.items()}  # fmt: skip
+        shown_now = [k for k, t in enumerate(marks["step"]) if t in (-1, first)]
+        now = {k: [values[n] for n in shown_now] for k, values in marks.items()}
         here[name] = ColumnDataSource(now)
         drawn = shown.scatter(
             "x", "y", source=here[name], marker=marker, size=14, line_color=colour,
@@ -179,7 +180,7 @@ for (const name of Object.keys(here)) {
   const marks = all[name];
   const now = {};
   for (const key of Object.keys(marks)) {
-    now[key] = marks[key].filter((_, k) => marks.step[k] === step);
+    now[key] = marks[key].filter((_, k) => k === 0 || marks.step[k] === step);
   }
   here[name].data = now;
 }
@@ -232,9 +233,11 @@ def _marks(table: pd.DataFrame, times: pd.DatetimeIndex, west: float) -> dict[st
         if entry.get("storm_id"):
             parts.append(f"storm {entry['storm_id']}")
         texts.append("; ".join(parts))
+    steps = times.get_indexer(pd.DatetimeIndex(table["time"]))
+    # The first lies nowhere: the legend draws its mark from it.
     return {
-        "step": [int(k) for k in times.get_indexer(pd.DatetimeIndex(table["time"]))],
-        "x": ((table["longitude"] - west) % 360.0 + west).tolist(),
-        "y": table["latitude"].tolist(),
-        "text": texts,
+        "step": [-1, *map(int, steps)],
+        "x": [math.nan, *((table["longitude"] - west) % 360.0 + west)],
+        "y": [math.nan, *table["latitude"]],
+        "text": ["", *texts],
     }
