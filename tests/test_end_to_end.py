@@ -45,7 +45,8 @@ def test_run_folder(tiny_run):
     for method in ("uniform", "inverse_frequency", "tdr_faithful"):
         folder = tiny_run / method
         for name in (
-            "checkpoints/last.safetensors", "history.csv", "model.safetensors", "model.json",
+            "checkpoints/step_000000060.safetensors", "checkpoints/best.safetensors",
+            "history.csv", "model.safetensors", "model.json",
             "scores.json", "incident_map.nc", "incidents.csv", "incidents.geojson",
             "incidents.nc", "incident_curve.csv", "reliability.csv", "figures/weights.png",
             "figures/reliability.png",

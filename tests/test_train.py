@@ -13,7 +13,8 @@ from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import Method, load_method, names
 from weather_tdr.methods.tdr import TdrSettings
 from weather_tdr.models import PatchNet
-from weather_tdr.train import Train, cosine, fit, stepped
+from weather_tdr.schedules import cosine, stepped
+from weather_tdr.train import Train, fit
 from weather_tdr.watch import Watch
 
 
@@ -126,8 +127,8 @@ def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path, metho
 
     with pytest.raises(Killed):
         run(tmp_path / "killed", method, validate=kill)
-    _, facts = load_checkpoint(tmp_path / "killed" / "checkpoints" / "last.safetensors")
-    assert facts["step"] == 20 * (at - 1)
+    last = tmp_path / "killed" / "checkpoints" / f"step_{20 * (at - 1):09d}.safetensors"
+    assert load_checkpoint(last)[1]["step"] == 20 * (at - 1)
     resumed, again = run(tmp_path / "killed", method, resume=True)
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
@@ -138,9 +139,9 @@ def test_resume_with_other_settings_or_a_damaged_checkpoint_is_refused(tmp_path)
     run(tmp_path, "uniform")
     with pytest.raises(InputError, match="other settings"):
         run(tmp_path, "uniform", resume=True, s={"learning_rate": 0.01})
-    path = tmp_path / "checkpoints" / "last.safetensors"
-    path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(InputError, match="damaged"):
+    for path in (tmp_path / "checkpoints").glob("step_*"):
+        path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(InputError, match=r"all checkpoints in .* are damaged"):
         run(tmp_path, "uniform", resume=True)
 
 

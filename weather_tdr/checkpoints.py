@@ -1,6 +1,9 @@
 """Checkpoints without pickle: safetensors for numbers, JSON for the rest, renamed when whole."""
 
+import hashlib
 import json
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
 
+log = logging.getLogger(__name__)
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file beside its place and renames it."""
@@ -20,18 +25,32 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Saves tensors and JSON facts in one file.
+    """Saves tensors and JSON facts in one file with a checksum, on disk before it has its name.
 
     Args:
         path: of the file to make; replaced if it exists.
         tensors: any names.
         facts: JSON values.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk; what was there before stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     contiguous = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
-    save_file(contiguous, partial, metadata={"facts": json.dumps(facts)})
-    partial.replace(path)
+    text = json.dumps(facts)
+    try:
+        try:
+            metadata = {"facts": text, "sha256": _digest(contiguous, text)}
+            save_file(contiguous, partial, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(None, str(error), str(path)) from error
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -45,10 +64,95 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-    except SafetensorError as error:
+            metadata = file.metadata() or {}
+    except (SafetensorError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it and train again.") from error
-    return tensors, facts
+    text = metadata.get("facts", "{}")
+    # Models of older releases have no checksum.
+    if "sha256" in metadata and metadata["sha256"] != _digest(tensors, text):
+        raise InputError(f"{path} is damaged (its checksum differs). Delete it and train again.")
+    return tensors, json.loads(text)
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    found = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints of one training: the last few, and the best network.
+
+    Args:
+        folder: where they go; None keeps nothing.
+        keep: how many of the last ones stay.
+    """
+
+    def __init__(self, folder: Path | None, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self.others = True  # those that lie there belong to another training
+
+    def _all(self) -> list[Path]:
+        """Oldest first."""
+        return [] if self.folder is None else sorted(self.folder.glob("step_*.safetensors"))
+
+    def _begin(self) -> None:
+        """Forgets another training in the same folder, once there is something to keep."""
+        if self.folder is not None and self.others:
+            for path in [*self._all(), *self.folder.glob("best.safetensors")]:
+                path.unlink()
+        self.others = False
+
+    def save(self, step: int, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Saves everything that training needs to go on after `step` steps; drops the oldest."""
+        if self.folder is None:
+            return
+        self._begin()
+        save_checkpoint(self.folder / f"step_{step:09d}.safetensors", state, facts)
+        for old in self._all()[: -self.keep]:
+            old.unlink()
+
+    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last one that is whole, or None where there is none.
+
+        Raises:
+            InputError: there are some, and all are damaged.
+        """
+        every = self._all()
+        for path in reversed(every):
+            try:
+                found = load_checkpoint(path)
+                self.others = False
+                return found
+            except InputError as error:
+                log.warning("warning: %s The checkpoint before it is used.", error)
+        if every:
+            raise InputError(
+                f"all checkpoints in {self.folder} are damaged. Train without --resume."
+            )
+        return None
+
+    def save_best(self, model: nn.Module, facts: dict[str, Any]) -> None:
+        """Saves the network that is the best until now."""
+        if self.folder is not None:
+            self._begin()
+            save_checkpoint(self.folder / "best.safetensors", dict(model.state_dict()), facts)
+
+    def best_network(self) -> dict[str, Tensor]:
+        """The tensors of the best network.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        assert self.folder is not None
+        return load_checkpoint(self.folder / "best.safetensors")[0]
+
+    def __str__(self) -> str:
+        every = self._all()
+        return str(every[-1]) if every else "none"
 
 
 def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -59,6 +163,8 @@ def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
             if isinstance(value, Tensor):
                 state[f"optimizer.{index}.{name}"] = value
     state["random.torch"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        state["random.cuda"] = torch.cuda.get_rng_state()
     return state
 
 
@@ -76,3 +182,5 @@ def restore_training(
             full["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(full)
     torch.set_rng_state(state["random.torch"])
+    if "random.cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["random.cuda"])

@@ -79,10 +79,10 @@ def write_report(folder: Path) -> Path:
 
 def _run_facts(detector: Detector, config: Config, store: xr.Dataset) -> str:
     grid = store.attrs["grid"]
+    steps, commit = (detector.facts.get(k, "an unknown") for k in ("step", "commit"))
     facts: dict[str, Any] = {
         "method": f"{detector.method} ({detector.facts.get('data', '')})",
-        "trained": f"{config.train.steps} steps, seed {config.train.seed}, commit "
-        f"{detector.facts.get('commit') or 'unknown'}",
+        "trained": f"{steps} steps, seed {config.train.seed}, commit {commit or 'unknown'}",
         "variables": ", ".join(
             f"{v} ({u})"
             for v, u in zip(

@@ -145,6 +145,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             "commit": commit(),
             "store": identity,
             "data": method.data,
+            "step": history.attrs["step"],
         }
         save_detector(detector, folder)
         figure = weight_history(history, f"Group weights of {method.name}")

@@ -16,16 +16,16 @@ from tqdm import tqdm
 from data_pipelines.errors import Diverged, InputError
 from weather_tdr.augment import crop_flip
 from weather_tdr.checkpoints import (
-    load_checkpoint,
+    Checkpoints,
     restore_training,
-    save_checkpoint,
     training_state,
     write_atomically,
 )
 from weather_tdr.data import Batch, concatenate
 from weather_tdr.methods.method import Method, load_method
 from weather_tdr.plan import by_weight, make_plan
-from weather_tdr.watch import Watch
+from weather_tdr.schedules import SCHEDULES
+from weather_tdr.watch import Best, Watch
 
 
 @dataclass
@@ -48,6 +48,10 @@ class Train:
         clip: largest norm of the gradient; 0 is none.
         log_every: steps between two rows of the history.
         checkpoint_every: steps between two checkpoints and validations.
+        keep_checkpoints: how many of the last ones stay.
+        choose: which network training ends with: `last`, or `best` on validation.
+        patience: validations in a row without a better score after which training ends; 0 is
+            never.
         width: channels of PatchNet's first block.
         dropout: share of PatchNet's last features that is dropped.
         seed: of initialisation and batches.
@@ -68,6 +72,9 @@ class Train:
     clip: float = 1.0
     log_every: int = 50
     checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    choose: Literal["last", "best"] = "last"
+    patience: int = 0
     width: int = 24
     dropout: float = 0.3
     seed: int = 0
@@ -81,7 +88,8 @@ class Train:
         made = [load_method(method).name for method in self.methods]
         if not made or len(set(made)) < len(made):
             raise InputError(f"`train.methods` must name each method once, got {self.methods}.")
-        for name in ("steps", "batch", "learning_rate", "log_every", "checkpoint_every", "width"):
+        positive = ("steps", "batch", "learning_rate", "log_every", "checkpoint_every", "width")
+        for name in (*positive, "keep_checkpoints"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`train.{name}` must be positive, got {getattr(self, name)}.")
         for name in ("momentum", "dropout"):
@@ -89,7 +97,7 @@ class Train:
                 raise InputError(
                     f"`train.{name}` must be at least 0 and below 1, got {getattr(self, name)}."
                 )
-        for name in ("epochs", "weight_decay", "clip", "target_batch", "seed"):
+        for name in ("epochs", "weight_decay", "clip", "target_batch", "patience", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"`train.{name}` must not be negative, got {getattr(self, name)}.")
         if self.schedule not in SCHEDULES:
@@ -131,6 +139,7 @@ def fit(
     Returns:
         The history: a row a logged step; columns ``step, loss, learning_rate, weight_GROUP``, and
         by method ``target_loss, hypergradient_GROUP``; ``share_GROUP``: of the samples drawn.
+        ``attrs["step"]`` is the step of the network that training ends with.
 
     Raises:
         Diverged: the loss is not finite.
@@ -139,6 +148,11 @@ def fit(
     """
     settings = settings or Train()
     recipe = load_method(method) if isinstance(method, str) else method
+    if validate is None and (settings.choose == "best" or settings.patience):
+        raise InputError(
+            "`train.choose: best` and `train.patience` need a score on validation, got none. "
+            "Pass `validate`, or set them to `last` and 0."
+        )
     train_set, target_set, names = by_weight(Batch.of(train), Batch.of(target), recipe, names)
     steps = settings.steps
     if settings.epochs:
@@ -166,13 +180,16 @@ def fit(
     watch = Watch(plan.names, settings.log_every)
     history: list[dict[str, float]] = []
     first, seconds = 0, 0.0
-    checkpoint = None if folder is None else folder / "checkpoints" / "last.safetensors"
+    best = Best()
+    checkpoints = Checkpoints(
+        None if folder is None else folder / "checkpoints", settings.keep_checkpoints
+    )
     fingerprint = json.dumps({**asdict(settings), "methods": asdict(recipe), "data": identity})
-    if resume and checkpoint is not None and checkpoint.is_file():
-        state, facts = load_checkpoint(checkpoint)
+    if resume and (found := checkpoints.latest()) is not None:
+        state, facts = found
         if facts["settings"] != fingerprint:
             raise InputError(
-                f"{checkpoint} was made with other settings or data. Train without --resume, or "
+                f"{checkpoints} was made with other settings or data. Train without --resume, or "
                 "restore the settings."
             )
         restore_training(state, model, optimizer)
@@ -180,6 +197,7 @@ def fit(
         generator.set_state(state["random.batches"])
         first, history, seconds = facts["step"], facts["history"], facts["seconds"]
         watch.restore(facts["watch"])
+        best = Best(**facts["best"])
 
     device = next(model.parameters()).device
     begun = time.perf_counter() - seconds
@@ -195,6 +213,8 @@ def fit(
     )
     try:
         for step in bar:
+            if best.patience_is_over(settings.patience):
+                break
             rate = settings.learning_rate * SCHEDULES[settings.schedule](step, steps)
             index, target_index = plan.draw(step)
             batch = pool[index].to(device)
@@ -211,7 +231,7 @@ def fit(
                     f"the loss must be finite, got {float(value)} at step {step} of "
                     f"`{recipe.name}` (samples {index[:8].tolist()} ...). Lower "
                     f"`train.learning_rate` (now {settings.learning_rate}); the last good "
-                    f"checkpoint is {checkpoint}."
+                    f"checkpoint is {checkpoints}."
                 )
             if settings.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
@@ -225,11 +245,15 @@ def fit(
                 row |= plan.row(step) | watch.shares()
                 if check and validate is not None:
                     row["validation_score"] = validate(model)
+                    if best.look(done, row["validation_score"]):
+                        checkpoints.save_best(model, {"step": done, "score": best.score})
+                        if settings.choose == "best":
+                            best.network = {k: t.clone() for k, t in model.state_dict().items()}
                     model.train()
                 history.append(row)
                 watch.look(row)
                 bar.set_postfix(loss=f"{float(value):.3f}")
-            if check and checkpoint is not None:
+            if check and folder is not None:
                 state = training_state(model, optimizer) | {"random.batches": generator.get_state()}
                 state |= {f"plan.{k}": t for k, t in plan.state().items()}
                 facts = {
@@ -238,42 +262,19 @@ def fit(
                     "settings": fingerprint,
                     "seconds": time.perf_counter() - begun,
                     "watch": watch.state(),
+                    "best": best.state(),
                 }
-                save_checkpoint(checkpoint, state, facts)
+                checkpoints.save(done, state, facts)
                 text = pd.DataFrame(history).to_csv(index=False)
-                write_atomically(checkpoint.parents[1] / "history.csv", text)
+                write_atomically(folder / "history.csv", text)
     finally:
         plan.finish()
+    if settings.choose == "best":
+        if best.network is None:  # it was found before the training was resumed
+            best.network = checkpoints.best_network()
+        model.load_state_dict(best.network)
     model.eval()
     table = pd.DataFrame(history)
     table.attrs["seconds"] = time.perf_counter() - begun
+    table.attrs["step"] = best.step if settings.choose == "best" else int(table["step"].iloc[-1])
     return table
-
-
-def cosine(step: int, steps: int) -> float:
-    """100 steps of warm-up, then half a cosine to zero."""
-    warm = min(1.0, (step + 1) / min(100, steps))
-    half = 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * step / steps))))
-    return warm * half
-
-
-def stepped(step: int, steps: int) -> float:
-    """Divided by 10 after 1/2, 3/4 and 7/8 of the steps."""
-    return float(0.1 ** sum(step >= share * steps for share in (0.5, 0.75, 0.875)))
-
-
-def long_tail(step: int, steps: int) -> float:
-    """2.5 % of warm-up, divided by 100 after 80 % of the steps and again after 90 %.
-
-    Source: Cao et al. (2019): 5 epochs of warm-up, steps after 160 and 180 of 200 epochs.
-    """
-    warm = min(1.0, (step + 1) / max(0.025 * steps, 1.0))
-    return float(warm * 0.01 ** sum(step >= share * steps for share in (0.8, 0.9)))
-
-
-SCHEDULES: dict[str, Callable[[int, int], float]] = {
-    "cosine": cosine,
-    "step": stepped,
-    "long_tail": long_tail,
-    "constant": lambda step, steps: 1.0,
-}

@@ -1,7 +1,8 @@
-"""Watches a training for the ways in which steering fails, and says so once each."""
+"""Watches a training: for the best score, and for the ways in which steering fails."""
 
 import logging
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,39 @@ log = logging.getLogger(__name__)
 VANISHED = 1e-3  # share of an equal weight
 PATIENCE = 5  # logged rows in a row
 WORSE = 3  # validations in a row
+
+
+@dataclass
+class Best:
+    """The best score on validation until now; the first of equal ones.
+
+    Attributes:
+        step: after so many steps.
+        score: the score; NaN before the first.
+        waited: validations since.
+        network: its tensors, where they are wanted.
+    """
+
+    step: int = 0
+    score: float = math.nan
+    waited: int = 0
+    network: dict[str, Tensor] | None = None
+
+    def look(self, step: int, score: float) -> bool:
+        """Whether a new score is the best."""
+        if not math.isnan(score) and not score <= self.score:
+            self.step, self.score, self.waited = step, score, 0
+            return True
+        self.waited += 1
+        return False
+
+    def patience_is_over(self, patience: int) -> bool:
+        """Whether so many validations in a row were no better; never with 0."""
+        return 0 < patience <= self.waited
+
+    def state(self) -> dict[str, float]:
+        """JSON values for a checkpoint."""
+        return {"step": self.step, "score": self.score, "waited": self.waited}
 
 
 class Watch:

@@ -1,0 +1,34 @@
+"""Learning rates over the steps, as factors on `train.learning_rate`."""
+
+from collections.abc import Callable
+
+import torch
+
+
+def cosine(step: int, steps: int) -> float:
+    """100 steps of warm-up, then half a cosine to zero."""
+    warm = min(1.0, (step + 1) / min(100, steps))
+    half = 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * step / steps))))
+    return warm * half
+
+
+def stepped(step: int, steps: int) -> float:
+    """Divided by 10 after 1/2, 3/4 and 7/8 of the steps."""
+    return float(0.1 ** sum(step >= share * steps for share in (0.5, 0.75, 0.875)))
+
+
+def long_tail(step: int, steps: int) -> float:
+    """2.5 % of warm-up, divided by 100 after 80 % of the steps and again after 90 %.
+
+    Source: Cao et al. (2019): 5 epochs of warm-up, steps after 160 and 180 of 200 epochs.
+    """
+    warm = min(1.0, (step + 1) / max(0.025 * steps, 1.0))
+    return float(warm * 0.01 ** sum(step >= share * steps for share in (0.8, 0.9)))
+
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "cosine": cosine,
+    "step": stepped,
+    "long_tail": long_tail,
+    "constant": lambda step, steps: 1.0,
+}
