@@ -106,13 +106,16 @@ def test_blocks_are_never_cut_and_incidents_are_shared_out(seed, blocks):
     assert of_fold.max() - of_fold.min() <= of_block.max()
 
 
-def test_one_class_or_one_block_of_incidents():
+def test_one_class_or_one_block_of_incidents(caplog):
     raw = np.linspace(-5, 5, 100)
     assert calibrate(raw, np.zeros(100, int), np.arange(100)).kind == "none"
     label = np.zeros(100, int)
     label[98:] = 1
-    found = calibrate(raw, label, np.arange(100) // 50)
-    assert found.kind == "platt" and found.log_loss == {}
+    for blocks in (2, 1):
+        found = calibrate(raw, label, np.arange(100) // (100 // blocks))
+        assert found.kind == "platt" and found.log_loss == {}
+        assert "lie in one block" in caplog.text
+        caplog.clear()
 
 
 def test_through_json():
@@ -146,3 +149,15 @@ def test_few_incidents_that_are_calibrated_stay_as_they_are():
         _, raw, label = forecasts(600, seed=seed)
         kinds.append(calibrate(raw, label, np.arange(600) // 40).kind)
     assert kinds.count("none") >= 14
+
+
+def test_a_few_samples_at_the_bottom_do_not_hide_the_rest():
+    """The extra sample of a tiny step puts it above a huge one: both are joined."""
+    rng = np.random.default_rng(0)
+    raw = np.sort(rng.normal(-5, 2, 20_000))
+    label = (rng.random(20_000) < expit(raw)).astype(int)
+    label[:3] = (0, 0, 1)
+    found = fit_isotonic(raw, label)
+    lower = slice(0, 10_000)
+    assert found.probability(raw).mean() == pytest.approx(label.mean(), rel=0.2)
+    assert found.probability(raw)[lower].mean() < 3 * label[lower].mean() + 3e-4

@@ -58,6 +58,24 @@ def test_peaks_are_apart_and_every_high_point_is_near_one(seed, separation):
     field = globe(values)
     found = find_peaks(field, separation, 0.0)
     assert (np.diff(found["probability"]) <= 0).all()
+
+    def unregioned(values, latitude, longitude, peak, *_):
+        return np.array([peak[0]]), np.array([peak[1]])
+
+    with pytest.MonkeyPatch.context() as patch:  # positions of the peaks themselves
+        patch.setattr("weather_tdr.candidates._around", unregioned)
+        at = find_peaks(field, separation, 0.0)
+    km = great_circle_km(
+        at["latitude"].to_numpy()[:, None], at["longitude"].to_numpy()[:, None],
+        at["latitude"].to_numpy()[None], at["longitude"].to_numpy()[None],
+    )  # fmt: skip
+    assert (km[~np.eye(len(km), dtype=bool)] >= separation).all()
+    lat, lon = np.meshgrid(field["latitude"], field["longitude"], indexing="ij")
+    every = great_circle_km(
+        lat[..., None], lon[..., None], at["latitude"].to_numpy(), at["longitude"].to_numpy()
+    )
+    local = values[0] == np.nanmax(values[0])  # the highest point of all is a peak
+    assert every[local].min() < 1e-6
     highest = np.unravel_index(np.nanargmax(values[0]), values.shape[1:])
     assert found["probability"].iloc[0] == values[0][highest]
     # Filtering by a threshold is the same as looking only above it.
@@ -74,6 +92,21 @@ def test_a_plateau_is_one_incident_in_its_middle():
     assert len(found) == 1
     assert found["latitude"][0] == pytest.approx(32.5, abs=0.7)
     assert (found["longitude"][0] + 180) % 360 - 180 == pytest.approx(-2.5, abs=1e-6)
+
+
+def test_a_point_belongs_to_its_nearest_peak():
+    """A ridge between two peaks is shared out, so that no area counts twice."""
+    values = np.zeros((1, 13, 72))
+    values[0, 6, 10:22] = 0.8
+    values[0, 6, 10], values[0, 6, 21] = 0.9, 0.89
+    one = find_peaks(globe(values), 6000.0, 0.1)
+    two = find_peaks(globe(values), 3000.0, 0.1)
+    assert len(one) == 1 and len(two) == 2
+    edges = np.sin(np.deg2rad([27.5, 32.5]))
+    assert two["area_km2"].sum() == pytest.approx(
+        12 * EARTH_RADIUS_KM**2 * np.deg2rad(5) * np.diff(edges)[0]
+    )
+    assert np.diff(np.sort(two["longitude"]))[0] == pytest.approx(30.0, abs=0.6)
 
 
 def test_edges_of_a_region_do_not_touch():

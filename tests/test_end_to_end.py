@@ -192,6 +192,21 @@ def test_wrong_configuration_files(capsys, tmp_path, config_file, small_files):
     assert "`latitude` must be regular" in line
 
 
+def test_networks_and_rules_are_judged_on_the_same_ground(tiny_run):
+    """Every incident, true or found, lies in the central cell of a patch of test."""
+    test = sample_table(open_store(tiny_run / "patches.zarr"), "test")
+    truths = set()
+    for folder in (tiny_run / "uniform", tiny_run / "closed_contour_rule"):
+        scores = json.loads((folder / "scores.json").read_text())["test"]["incident_matching"]
+        truths.add(scores["hits"] + scores["misses"])
+        for row in pd.read_csv(folder / "incidents.csv", parse_dates=["time"]).itertuples():
+            here = test[test["time"] == row.time]
+            north = (here["latitude"] - row.latitude).abs() <= 5.0
+            east = ((here["longitude"] - row.longitude + 180) % 360 - 180).abs() <= 5.0
+            assert (north & east).any()
+    assert len(truths) == 1
+
+
 def test_wrong_runs(capsys, tiny_run, tmp_path, config_file):
     assert "There is: " in fails(capsys, "evaluate", tiny_run)
     assert "no patch store" in fails(capsys, "train", config_file)

@@ -8,7 +8,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from weather_tdr.incident_files import to_geojson, to_trajectories, write_incidents
+from weather_tdr.incident_files import (
+    read_incidents,
+    to_geojson,
+    to_trajectories,
+    write_incidents,
+)
 
 
 def table(n=7):
@@ -85,3 +90,12 @@ def test_an_empty_table_makes_files_that_open(tmp_path):
         assert back.sizes["obs"] == 0 and back.attrs["featureType"] == "trajectory"
     assert pd.read_csv(tmp_path / "incidents.csv").columns[0] == "time"
     assert to_trajectories(table()[:0], "x").sizes["trajectory"] == 0
+
+
+@pytest.mark.parametrize("names", [["2026001", ""], ["0012", "0013"], ["2026E12", "NA"], ["", ""]])
+def test_names_of_storms_come_back_as_they_were(tmp_path, names):
+    written = table(2).assign(storm_id=names)
+    write_incidents(written, tmp_path, "a test")
+    back = read_incidents(tmp_path / "incidents.csv")
+    assert back["storm_id"].tolist() == names
+    assert back["time"].tolist() == written["time"].tolist()

@@ -16,6 +16,7 @@ from data_pipelines.fields import open_fields
 from data_pipelines.schema import great_circle_km
 from weather_tdr import coastlines as coast
 from weather_tdr.calibration import Calibration
+from weather_tdr.figures.scene import Window
 from weather_tdr.maps import Maps
 from weather_tdr.model_files import load_detector
 from weather_tdr.products import draw_maps, inside_map, lowest_pressure
@@ -88,6 +89,29 @@ def test_nothing_found_is_said_and_shown(detector, fields, tmp_path):
     assert not (tmp_path / "figures" / "sequence.png").exists()
     assert json.loads((tmp_path / "incidents.geojson").read_text())["features"] == []
     assert pd.read_csv(tmp_path / "truth.csv")["hit"].tolist() == [False]
+
+
+def test_incidents_are_judged_on_the_given_ground(detector, fields, tmp_path):
+    detector.incident_threshold = detector.calibration.prior
+    draw_maps(detector, fields, tmp_path / "a", Maps(figures=0), progress=False)
+    everywhere = pd.read_csv(tmp_path / "a" / "incidents.csv")
+
+    def north(table):
+        return table[table["latitude"] > 0].reset_index(drop=True)
+
+    truth = pd.DataFrame({"time": fields["time"].values[:1], "latitude": 40.0, "longitude": 0.0})
+    scores = draw_maps(
+        detector, fields, tmp_path / "b", Maps(figures=0), truth=truth, ground=north, progress=False
+    )
+    kept = pd.read_csv(tmp_path / "b" / "incidents.csv")
+    assert 0 < len(kept) == (everywhere["latitude"] > 0).sum() < len(everywhere)
+    assert scores["hits"] + scores["false_alarms"] == len(kept)
+
+
+def test_longitudes_beyond_the_edge_stay_on_their_side():
+    window = Window(160.0, 240.0, -60.0, -16.0)
+    got = window.longitudes(pd.Series([158.0, 161.0, 241.0, -119.0]))
+    assert got.tolist() == [158.0, 161.0, 241.0, 241.0]
 
 
 def test_lowest_pressure_is_that_within_the_radius():

@@ -12,7 +12,7 @@ import xarray as xr
 from test_end_to_end import fails
 
 from weather_tdr.cli import main
-from weather_tdr.figures.interactive import LEVELS, incident_map_view
+from weather_tdr.figures.interactive import LEVELS, _marks, incident_map_view
 from weather_tdr.report_parts import html_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -66,6 +66,23 @@ def test_tables_escape_what_they_show():
     assert "area (km²)" in text and "1,234" in text and "–" in text
 
 
+def test_storms_and_tracks_are_named_as_they_are():
+    times = pd.DatetimeIndex(["2001-01-01", "2001-01-02"])
+    table = pd.DataFrame(
+        {
+            "time": times, "latitude": 50.0, "longitude": [350.0, 20.0], "probability": 0.5,
+            "track_id": [12345, 2], "storm_id": ["2026001", ""],
+        }
+    )  # fmt: skip
+    marks = _marks(table, times, -20.0)
+    assert marks["text"][1:] == [
+        "50.0 N, 350.0 E; probability 0.5; track 12345; storm 2026001",
+        "50.0 N, 20.0 E; probability 0.5; track 2",
+    ]
+    assert marks["x"][1:] == [-10.0, 20.0] and marks["step"] == [-1, 0, 1]
+    assert ">12345<" in html_table(table) and ">2026001<" in html_table(table)
+
+
 def test_report_of_what_is_no_run(capsys, tiny_run, tmp_path):
     assert "There is: " in fails(capsys, "report", tiny_run)
     shutil.copytree(tiny_run, tmp_path / "tiny")
@@ -94,6 +111,8 @@ def test_large_maps_show_the_highest_of_neighbouring_points(monkeypatch):
     assert image.shape == (9, 12)
     assert image.max() == len(LEVELS) - 1 and (image > 0).sum() == 1
     assert image[8 - 2, 3] == image.max()  # south first
+    drawn = view.select_one({"name": "map"})
+    assert (drawn.x_range.start, drawn.x_range.end) == (-7.5, 352.5)
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and its driver are not installed")

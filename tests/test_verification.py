@@ -60,10 +60,14 @@ def test_nothing_found_and_nothing_true():
     assert np.isnan(scores["pod"]) and scores["far"] == 1
 
 
-def test_without_names_each_incident_is_its_own_storm():
+def test_an_entry_without_a_name_is_its_own_storm_and_without_storms_there_are_no_tracks():
     some = found([(1, 50.5, 2.0, 0.9, 1)])
+    _, _, scores = verify(
+        some, truth().assign(storm_id=["", None, "", "", "B", "B"]), TIMES, Maps()
+    )
+    assert scores["tracks"]["misses"] == 4 and scores["tracks"]["hits"] == 1
     _, _, scores = verify(some, truth().drop(columns="storm_id"), TIMES, Maps())
-    assert scores["tracks"]["misses"] == 5 and scores["tracks"]["hits"] == 1
+    assert "tracks" not in scores and scores["hits"] == 1
 
 
 def test_the_curve_counts_what_a_threshold_lets_through():

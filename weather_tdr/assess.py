@@ -114,7 +114,7 @@ def true_incidents(config: Config, store: xr.Dataset, split: str) -> pd.DataFram
     catalogue = read_catalogue(config.incidents.catalogue)
     incidents = catalogue[select_rows(catalogue, config.incidents.where)]
     here = at_times(incidents, _times(store, split), config.incidents.match_time)
-    return _covered(here, store, _cell(store))
+    return _covered(here, store)
 
 
 def _map_periods(
@@ -128,7 +128,8 @@ def _map_periods(
             resolution=config.maps.resolution, progress=progress,
         )  # fmt: skip
         truth = inside_map(true_incidents(config, store, "validation"), found_map)
-        curve = incident_curve(peaks_of(found_map, detector, config.maps), truth, config.maps)
+        peaks = _covered(peaks_of(found_map, detector, config.maps), store)
+        curve = incident_curve(peaks, truth, config.maps)
         chosen = choose_incident_threshold(curve)
         if not np.isnan(chosen):  # else no incident of validation is found at any threshold
             detector.incident_threshold = chosen
@@ -138,6 +139,7 @@ def _map_periods(
         folder,
         config.maps,
         truth=true_incidents(config, store, "test"),
+        ground=partial(_covered, store=store),
         cluster=config.cluster,
         progress=progress,
     )
@@ -167,8 +169,7 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
             rule, [field.sel(time=at) for field in fields], sample_table(store, split), cell,
             config.maps.separation(cell[0]), whole=whole, title=title, progress=progress,
         )  # fmt: skip
-        # Both rules and networks are judged where there are patches.
-        return found if whole else replace(found, peaks=_covered(found.peaks, store, cell))
+        return found if whole else replace(found, peaks=_covered(found.peaks, store))
 
     def contours(split: str, radius: float) -> RuleScores:
         rule = partial(closed_contours, radius_km=radius)
@@ -199,26 +200,29 @@ def _cell(store: xr.Dataset) -> tuple[float, float]:
     return points[0] * grid["dlat"], points[1] * grid["dlon"]
 
 
-def _covered(truth: pd.DataFrame, store: xr.Dataset, cell: tuple[float, float]) -> pd.DataFrame:
+def _covered(table: pd.DataFrame, store: xr.Dataset) -> pd.DataFrame:
     """The rows that lie in the central cell of a patch of validation or test.
 
+    Truth, networks and rules are judged there; not where patches were dropped for missing values or
+    for a storm of another split.
+
     Args:
-        truth: ``time, latitude, longitude``.
+        table: ``time, latitude, longitude``.
         store: the patch store.
-        cell: degrees of latitude and of longitude of a central cell.
     """
+    cell = _cell(store)
     samples = pd.concat([sample_table(store, s) for s in EVALUATED])
     sampled = samples.groupby("time").indices
-    keep = np.zeros(len(truth), dtype=bool)
-    for time, here in truth.groupby("time").indices.items():
+    keep = np.zeros(len(table), dtype=bool)
+    for time, here in table.groupby("time").indices.items():
         if time not in sampled:
             continue
-        part, rows = samples.iloc[sampled[time]], truth.iloc[here]
+        part, rows = samples.iloc[sampled[time]], table.iloc[here]
         north = np.abs(rows["latitude"].to_numpy()[:, None] - part["latitude"].to_numpy()[None])
         east = rows["longitude"].to_numpy()[:, None] - part["longitude"].to_numpy()[None]
         east = np.abs((east + 180.0) % 360.0 - 180.0)
         keep[here] = ((north <= cell[0] / 2) & (east <= cell[1] / 2)).any(axis=1)
-    return truth[keep].reset_index(drop=True)
+    return table[keep].reset_index(drop=True)
 
 
 def _score_rule(
@@ -241,8 +245,6 @@ def _score_rule(
     peaks, times = rule["test"].peaks, rule["test"].times
     found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
     found, _, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
-    if store.attrs["grid"].get("whole_field"):  # what lies still has no tracks
-        del matched["tracks"]
     scores["test"]["incident_matching"] = {"threshold": threshold, **matched}
     scores["test"]["parameters"] = parameters
     curve = incident_curve(peaks, truth["test"], maps)

@@ -6,6 +6,7 @@ The map from log-odds to calibrated log-odds is fitted on validation, at its nat
 which so becomes the prior.
 """
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ KINDS: tuple[Kind, ...] = ("none", "platt", "isotonic")  # the simplest first
 FOLDS = 5
 FAR = 50.0  # log-odds beyond all data, to go on in a straight line
 Values = npt.NDArray[np.float64]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,13 @@ def fit_isotonic(raw: Values, label: npt.NDArray[np.integer]) -> Calibration:
     x = np.array([raw[s].mean() for s in steps])
     base = label.mean()
     rate = np.array([(label[s].sum() + base) / (len(s) + 1) for s in steps])
-    y = logit(np.clip(rate, 1e-12, 1 - 1e-12))
-    rising = np.r_[True, y[1:] > np.maximum.accumulate(y)[:-1] + 1e-9]
-    x, y = x[rising], y[rising]
-    return Calibration("isotonic", x.tolist(), y.tolist())
+    size = np.array([len(s) for s in steps], dtype=float)
+    # The extra sample can put neighbours out of order: they are joined, never left out.
+    level = IsotonicRegression().fit_transform(np.arange(len(x)), rate, sample_weight=size + 1)
+    joined = np.split(np.arange(len(x)), np.flatnonzero(np.diff(level) > 1e-15) + 1)
+    centres = [float(np.average(x[j], weights=size[j])) for j in joined]
+    y = logit(np.clip([level[j[0]] for j in joined], 1e-12, 1 - 1e-12))
+    return Calibration("isotonic", centres, y.tolist())
 
 
 FITS = {"platt": fit_platt, "isotonic": fit_isotonic}
@@ -132,7 +137,8 @@ def calibrate(
         block: number of the time block of each, shape (n,); blocks are never cut in two.
 
     Returns:
-        `none` where there is no incident, or no normal sample, to fit.
+        `none` where there is no incident, or no normal sample, to fit; Platt's line, untried, where
+        all incidents lie in one block.
     """
     prior = float(label.mean())
     if label.min() == label.max():
@@ -141,12 +147,16 @@ def calibrate(
     losses: dict[str, Values] = {kind: np.full(len(label), np.nan) for kind in KINDS}
     for held in np.unique(fold):
         inside, outside = fold == held, fold != held
-        if label[outside].min() == label[outside].max():
+        if not outside.any() or label[outside].min() == label[outside].max():
             continue
         for kind in KINDS:
             fitted = FITS[kind](raw[outside], label[outside]) if kind in FITS else Calibration()
             losses[kind][inside] = log_loss(fitted, raw[inside], label[inside])
-    if np.isnan(losses["none"]).any():  # all incidents lie in one block: nothing to choose by
+    if np.isnan(losses["none"]).any():
+        log.warning(
+            "warning: all incidents of validation lie in one block of time, so that no calibration "
+            "can be tried on others: Platt's line is taken as it is. Take a longer validation."
+        )
         return _with(fit_platt(raw, label), prior, {})
     mean = {kind: float(v.mean()) for kind, v in losses.items()}
     best = KINDS[0]

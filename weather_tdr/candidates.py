@@ -28,9 +28,9 @@ def find_peaks(field: xr.DataArray, separation_km: float, floor: float) -> pd.Da
     Returns:
         ``time, latitude, longitude, probability, area_km2``, the highest first at each time. The
         probability (or score) is that of the peak. Position and area are those of the connected
-        region around it with at least half of its height, within `separation_km`: its centre
-        weighted with the field, on the sphere, and its area. Maps that go around the globe have
-        no edge in longitude.
+        region around it with at least half of its height, within `separation_km` and nearer to it
+        than to any other peak of at least half of its height: its centre, weighted with the field
+        on the sphere, and its area. Maps that go around the globe have no edge in longitude.
     """
     latitude, longitude = (field[axis].to_numpy().astype(float) for axis in AXES[1:])
     areas = _cell_areas(field, latitude)
@@ -41,11 +41,16 @@ def find_peaks(field: xr.DataArray, separation_km: float, floor: float) -> pd.Da
         around = np.pad(values, ((0, 0), (1, 1)), mode="wrap") if wraps else values
         highest = maximum_filter(around, size=3, mode="constant", cval=-np.inf)
         highest = highest[:, 1:-1] if wraps else highest
-        y, x = np.nonzero((values == highest) & (values >= floor))
+        # Those down to half the floor share out the points; no result depends on the floor.
+        y, x = np.nonzero((values == highest) & (values >= floor / 2))
         order = np.argsort(-values[y, x], kind="stable")
         y, x = y[order], x[order]
-        for k in _apart(latitude[y], longitude[x], separation_km):
-            region = _around(values, latitude, longitude, (y[k], x[k]), separation_km, wraps)
+        kept = _apart(latitude[y], longitude[x], separation_km)
+        peaks = np.stack([latitude[y[kept]], longitude[x[kept]], values[y[kept], x[kept]]])
+        for k in kept:
+            if values[y[k], x[k]] < floor:
+                break
+            region = _around(values, latitude, longitude, (y[k], x[k]), separation_km, wraps, peaks)
             centre = _centre(latitude[region[0]], longitude[region[1]], values[region])
             rows.append((time, *centre, values[y[k], x[k]], areas[region[0]].sum()))
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -88,8 +93,13 @@ def _around(
     peak: tuple[int, int],
     reach_km: float,
     wraps: bool,
+    peaks: FloatArray,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows and columns of the connected region of half the peak's height within reach."""
+    """Rows and columns of the connected region of half the peak's height within reach.
+
+    A point belongs to the nearest of `peaks` (latitudes, longitudes, heights) that have at least
+    half of this one's height.
+    """
     y0, x0 = peak
     rows = np.flatnonzero(np.abs(latitude - latitude[y0]) * KM_PER_DEGREE <= reach_km)
     east = (longitude - longitude[x0] + 180.0) % 360.0 - 180.0
@@ -103,6 +113,12 @@ def _around(
         latitude[y0], longitude[x0], latitude[rows][:, None], longitude[columns][None]
     )
     high = (near >= 0.5 * values[y0, x0]) & (km <= reach_km)
+    apart = great_circle_km(latitude[y0], longitude[x0], peaks[0], peaks[1])
+    rival = (apart > 0) & (apart < 2 * reach_km) & (peaks[2] >= 0.5 * values[y0, x0])
+    for other in np.flatnonzero(rival):
+        high &= km <= great_circle_km(
+            peaks[0][other], peaks[1][other], latitude[rows][:, None], longitude[columns][None]
+        )
     regions, _ = connected(high, structure=np.ones((3, 3)))
     if wraps and len(columns) == len(longitude):
         _join_edges(regions)

@@ -44,6 +44,18 @@ def write_incidents(found: pd.DataFrame, folder: Path, source: str) -> None:
     partial.replace(folder / "incidents.nc")
 
 
+def read_incidents(path: Path) -> pd.DataFrame:
+    """Reads `incidents.csv` or `truth.csv`: names of storms as text, empty where there is none."""
+    columns = pd.read_csv(path, nrows=0).columns
+    return pd.read_csv(
+        path,
+        parse_dates=["time"],
+        dtype={"storm_id": str},
+        keep_default_na=False,  # a storm may be named NA
+        na_values={str(c): [""] for c in columns if c != "storm_id"},
+    )
+
+
 def to_geojson(found: pd.DataFrame) -> dict[str, Any]:
     """Incidents as GeoJSON points, longitudes in [-180, 180) (RFC 7946)."""
     features = []

@@ -146,8 +146,8 @@ def load_detector(folder: str | Path) -> Detector:
         model.eval()
         if facts["threshold"] is None:
             facts["threshold"] = math.nan
-        if facts.get("incident_threshold") is None:  # of an older release
-            facts["incident_threshold"] = facts["threshold"]
+        if facts.get("incident_threshold") is None:  # not evaluated, or by an older release
+            facts["incident_threshold"] = math.nan
         facts["calibration"] = Calibration.from_facts(facts.get("calibration"))
         return Detector(model=model, **facts)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

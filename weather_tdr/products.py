@@ -1,6 +1,7 @@
 """What a map becomes for people: NetCDF, incidents, tracks, scores and pictures."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def draw_maps(
     maps: Maps,
     *,
     truth: pd.DataFrame | None = None,
+    ground: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     cluster: Cluster | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def draw_maps(
         maps: resolution, matching, tracks, number of figures.
         truth: incidents that there are at these times: ``time, latitude, longitude``, and
             ``storm_id`` where known.
+        ground: keeps the rows that lie where incidents are judged; by default all.
         cluster: where to compute; by default here.
         progress: shows a progress bar.
 
@@ -86,6 +89,7 @@ def draw_maps(
         found = peaks = find_regions(found_map, threshold)
     else:
         peaks = peaks_of(found_map, detector, maps)
+        peaks = peaks if ground is None else ground(peaks)
         found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
     found = with_tracks(found, times, maps)
     pressure = pressure_now(fields)
@@ -95,8 +99,6 @@ def draw_maps(
     if truth is not None:
         truth = inside_map(truth, found_map)
         found, truth, scores = verify(found, truth, times, maps)
-        if detector.whole_field:  # what lies still has no tracks
-            del scores["tracks"]
         summary = {"threshold": threshold, **scores}
         write_atomically(folder / "truth.csv", truth.to_csv(index=False))
         if not detector.areas:
@@ -104,8 +106,8 @@ def draw_maps(
             write_atomically(folder / "incident_curve.csv", curve.to_csv(index=False))
     found = found[[c for c in COLUMNS if c in found]]
     write_incidents(found, folder, f"weather-tdr, network trained with {detector.method}")
-    for old in (folder / "figures").glob("incident_*.png"):
-        old.unlink()
+    for old in [*(folder / "figures").glob("incident_*.png"), folder / "incidents.gif"]:
+        old.unlink(missing_ok=True)
     if detector.whole_field:
         figure = probability_series(found_map, threshold, truth, detector.method)
         save_figure(figure, folder / "figures" / "probability.png")

@@ -19,6 +19,7 @@ from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import Config, load_config
 from weather_tdr.data import sample_table
 from weather_tdr.figures.interactive import incident_map_view, training_curves
+from weather_tdr.incident_files import read_incidents
 from weather_tdr.model_files import Detector, load_detector
 from weather_tdr.report_parts import PAGE, fact_table, figure_tag, html_table, score_table
 
@@ -47,15 +48,18 @@ def write_report(folder: Path) -> Path:
     store = open_store(folder.resolve().parent / "patches.zarr")
     views = {"training": training_curves(pd.read_csv(folder / "history.csv"))}
     note = ""
-    if (folder / "incident_map.nc").is_file() and not detector.whole_field:
-        views["map"], note = _map(folder)
+    if (folder / "incident_map.nc").is_file():
+        with xr.open_dataarray(folder / "incident_map.nc") as opened:
+            found_map = opened.load()
+        if min(found_map.shape[1:]) > 1:  # one row or column is no map
+            views["map"], note = _map(folder, found_map)
     script, divs = components(views)
     name = f"{folder.resolve().parent.name}: {folder.resolve().name}"
     sections = {
         "What was run": _run_facts(detector, config, store),
         "Data": _data(store),
         "Training": divs["training"],
-        "Scores": _scores(pd.read_csv(comparison), scores),
+        "Scores": _scores(pd.read_csv(comparison), scores, of_fields=not config.of_images),
         "Diagrams": _diagrams(folder),
         **({"Incident map": divs["map"] + note} if "map" in divs else {}),
         "Incidents": _incidents(folder),
@@ -125,12 +129,13 @@ def _period(store: xr.Dataset, split: str) -> str:
     return f"{times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}" if len(times) else ""
 
 
-def _scores(comparison: pd.DataFrame, scores: Mapping[str, Any]) -> str:
+def _scores(comparison: pd.DataFrame, scores: Mapping[str, Any], *, of_fields: bool) -> str:
     test = scores["test"]
+    blocks = "blocks of two days that never cut a storm" if of_fields else "samples"
     text = (
-        f"<p>Test period, {test['samples']:,} patches of which {test['incidents']:,} hold an "
+        f"<p>Test, {test['samples']:,} patches of which {test['incidents']:,} hold an "
         f"incident ({test['base_rate']:.3%}). Thresholds and calibration are chosen on validation; "
-        "intervals are 95 %, from a bootstrap over blocks of two days that never cut a storm.</p>"
+        f"intervals are 95 %, from a bootstrap over {blocks}.</p>"
         "<h3>Patches</h3>"
         + score_table(comparison, "", ["average_precision", *RATES], ["brier_skill"])
     )
@@ -156,13 +161,11 @@ def _diagrams(folder: Path) -> str:
     return "\n".join(figure_tag(p, text) for p, text in figures.items() if p.is_file())
 
 
-def _map(folder: Path) -> tuple[Any, str]:
+def _map(folder: Path, found_map: xr.DataArray) -> tuple[Any, str]:
     """The interactive map, and what must be said of it."""
-    with xr.open_dataarray(folder / "incident_map.nc") as opened:
-        found_map = opened.load()
-    found = _read_incidents(folder)
+    found = read_incidents(folder / "incidents.csv")
     path = folder / "truth.csv"
-    truth = pd.read_csv(path, parse_dates=["time"]) if path.is_file() else None
+    truth = read_incidents(path) if path.is_file() else None
     view, factor = incident_map_view(found_map, found, truth)
     text = "Wheel and drag to look closer; the legend switches marks off; grey is missing."
     if factor > 1:
@@ -170,14 +173,10 @@ def _map(folder: Path) -> tuple[Any, str]:
     return view, f'<p class="note">{text}</p>'
 
 
-def _read_incidents(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "incidents.csv", parse_dates=["time"])
-
-
 def _incidents(folder: Path) -> str:
     if not (folder / "incidents.csv").is_file():
         return "<p>Images have no map.</p>"
-    found = _read_incidents(folder)
+    found = read_incidents(folder / "incidents.csv")
     shown = found.sort_values("probability", ascending=False).head(MOST_ROWS)
     text = f"<p>{len(found):,} found"
     if len(shown) < len(found):

@@ -68,8 +68,8 @@ def html_table(table: pd.DataFrame, *, scroll: bool = False) -> str:
     rows = []
     for values in table.itertuples(index=False):
         cells = "".join(
-            f"<td{kind}>{escape(_text(value))}</td>"
-            for value, kind in zip(values, kinds, strict=True)
+            f"<td{kind}>{escape(str(value) if column.endswith('_id') else _text(value))}</td>"
+            for value, kind, column in zip(values, kinds, map(str, table), strict=True)
         )
         rows.append(f"<tr>{cells}</tr>")
     kind = "scroll" if scroll else "wide"

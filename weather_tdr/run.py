@@ -190,9 +190,9 @@ def map_fields(
         InputError: the method has not been evaluated, so that it has no threshold.
     """
     detector = load_detector(folder)
-    if np.isnan(detector.threshold):
+    if np.isnan(detector.incident_threshold):
         raise InputError(
-            f"RUN must have a threshold, got {folder} before evaluation. "
+            f"RUN must have a threshold, got {folder} before evaluation by this release. "
             f"Run `weather-tdr evaluate {folder}` first."
         )
     if "dlat" not in detector.grid:

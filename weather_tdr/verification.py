@@ -86,7 +86,7 @@ def verify(
         `found` with ``matched``, ``distance_km`` and ``storm_id`` of its true incident; `truth`
         with ``hit``; and the scores of incidents, with those of storms under ``tracks``: a storm
         is a hit when any of its positions is, a track a false alarm when none of its positions is
-        matched.
+        matched. Without storms there are no ``tracks``.
     """
     storms = truth.get("storm_id", pd.Series("", index=truth.index)).fillna("").astype(str)
     storm = storms.to_numpy(dtype=object)
@@ -107,7 +107,8 @@ def verify(
     scores = _scores(block, is_hit, is_false, all_blocks)
     hits = scores["hits"]
     scores["mean_distance_km"] = float(np.nanmean(matching.distance_km)) if hits else math.nan
-    scores["tracks"] = _track_scores(found, truth, storm, all_blocks)
+    if "storm_id" in truth:
+        scores["tracks"] = _track_scores(found, truth, storm, all_blocks)
     return found, truth, scores
 
 
@@ -117,7 +118,7 @@ def _track_scores(
     storm: npt.NDArray[np.object_],
     all_blocks: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
-    """The same, a row a storm or a track; what has no storm is a storm of its own."""
+    """The same, a row a storm or a track; an entry without a name is a storm of its own."""
     own = np.array([f"{s}" if s else f"#{k}" for k, s in enumerate(storm)], dtype=object)
     of_storm = (
         truth.assign(storm=own).groupby("storm").agg(hit=("hit", "any"), time=("time", "min"))

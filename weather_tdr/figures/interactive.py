@@ -33,6 +33,12 @@ from weather_tdr.figures.maps import LEVELS
 MOST_VALUES = 25_000_000  # of all frames together, one byte each
 MISSING = 255
 PLAY_MS = 350
+HOVER = {
+    "probability": "probability {:.3g}",
+    "pressure_hpa": "pressure {:.0f} hPa",
+    "track_id": "track {:.0f}",
+    "storm_id": "storm {}",
+}
 
 
 def training_curves(history: pd.DataFrame) -> UIElement:
@@ -85,7 +91,13 @@ def incident_map_view(
     factor = max(1, int(np.ceil(np.sqrt(probability.size / MOST_VALUES))))
     if factor > 1:
         blocks = {"latitude": factor, "longitude": factor}
-        probability = probability.coarsen(blocks, boundary="pad").max()
+        regular = {
+            axis: float(probability[axis][0])
+            + float(probability[axis][1] - probability[axis][0])
+            * ((factor - 1) / 2 + factor * np.arange(-(-probability.sizes[axis] // factor)))
+            for axis in blocks
+        }  # the last block may be cut short
+        probability = probability.coarsen(blocks, boundary="pad").max().assign_coords(regular)
     probability = probability.sortby("latitude")
     times = pd.DatetimeIndex(probability["time"].to_numpy())
     west, south, width, height = _extent(probability)
@@ -223,15 +235,9 @@ def _marks(table: pd.DataFrame, times: pd.DatetimeIndex, west: float) -> dict[st
     texts = []
     for entry in table.to_dict("records"):
         parts = [f"{entry['latitude']:.1f} N, {entry['longitude']:.1f} E"]
-        for key, unit in (("probability", ""), ("pressure_hpa", " hPa"), ("track_id", "")):
-            if key in entry and pd.notna(entry[key]):
-                parts.append(
-                    f"{key.removesuffix('_hpa').replace('_id', '')} {entry[key]:.3g}{unit}"
-                    if key != "pressure_hpa"
-                    else f"pressure {entry[key]:.0f}{unit}"
-                )
-        if entry.get("storm_id"):
-            parts.append(f"storm {entry['storm_id']}")
+        for key, form in HOVER.items():
+            if key in entry and entry[key] != "" and pd.notna(entry[key]):
+                parts.append(form.format(entry[key]))
         texts.append("; ".join(parts))
     steps = times.get_indexer(pd.DatetimeIndex(table["time"]))
     # The first lies nowhere: the legend draws its mark from it.

@@ -63,7 +63,10 @@ class Window:
         """All of the domain."""
         longitude, latitude = scene.field["longitude"], scene.field["latitude"]
         west, east = float(longitude.min()), float(longitude.max())
-        turn = 360.0 if east >= 360.0 else 0.0
+        if is_global(longitude.to_numpy()):
+            half = (east - west) / (2 * (longitude.size - 1))
+            west, east = west - half, east + half
+        turn = 360.0 if west >= 0 and east > 360.0 else 0.0
         return cls(west - turn, east - turn, float(latitude.min()), float(latitude.max()))
 
     @classmethod
@@ -96,5 +99,6 @@ class Window:
         return field.isel(longitude=x, latitude=y)
 
     def longitudes(self, values: "pd.Series[float]") -> "pd.Series[float]":
-        """Longitudes as they lie on this map."""
-        return (values - self.west) % 360.0 + self.west
+        """Longitudes as they lie on this map, or on the nearer side beyond its edges."""
+        middle = (self.west + self.east) / 2
+        return (values - middle + 180.0) % 360.0 + middle - 180.0

@@ -165,11 +165,8 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], base_rate: float, tit
         )  # fmt: skip
         upper.plot(none["probability"], np.full(len(none), 1.5 * floor), "v", color=colour,
                    markerfacecolor="none", markersize=5)  # fmt: skip
-        lower.step(
-            np.r_[table["from"], table["to"].iloc[-1:]],
-            np.r_[table["samples"], table["samples"].iloc[-1:]],
-            where="post", color=colour,
-        )  # fmt: skip
+        for row in table.to_dict("records"):  # an empty bin has no line
+            lower.hlines(row["samples"], row["from"], row["to"], color=colour, linewidth=2)
     upper.plot([], [], "v", color="0.4", markerfacecolor="none", label="no incident in the bin")
     upper.set(xscale="log", yscale="log", ylim=(floor, 1.3), title=title,
               ylabel="observed frequency (1)")  # fmt: skip
