@@ -1,10 +1,25 @@
 """Changes of the training samples that leave their class as it is."""
 
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 from torch.nn.functional import pad
 
+from data_pipelines.errors import InputError
+
+log = logging.getLogger(__name__)
+Augmentation = Literal["none", "crop_flip", "mirror"]
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 BORDER = 4
+# What changes sign between the hemispheres, by CF standard name or else by usual short name.
+ODD_STANDARD = ("northward", "vorticity", "y_wind")
+SHORT = ("v", "vo", "vwnd", "vas", "vort", "pv")  # without the level, such as vo850
 
 
 def crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -30,3 +45,64 @@ def crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     sample = torch.arange(n, device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[None, :, None, None]
     return wide[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Each patch as it is, or as it would be in the other hemisphere.
+
+    North and south change places, and what is odd (northward wind, vorticity unless
+    `fields.hemisphere_sign` has made it even) changes its sign.
+
+    Attributes:
+        odd: whether each variable is odd, shape (variable,).
+        offset: 2 x mean / standard deviation of each variable: patches are normalised.
+    """
+
+    odd: Tensor
+    offset: Tensor
+
+    def __call__(self, patches: Tensor, generator: torch.Generator) -> Tensor:
+        """Patches of shape (n, variable, y, x), normalised; each mirrored with probability 1/2."""
+        chosen = (torch.rand(len(patches), generator=generator) < 0.5).to(patches.device)
+        turned = patches.flip(2)
+        shape = (1, -1, 1, 1)
+        odd = self.odd.to(patches.device).reshape(shape)
+        offset = self.offset.to(patches.device, patches.dtype).reshape(shape)
+        turned = torch.where(odd, -turned - offset, turned)
+        return torch.where(chosen[:, None, None, None], turned, patches)
+
+
+def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
+    """What `train.augment` means for the patches of a store.
+
+    Raises:
+        InputError: it would change their class.
+    """
+    of_images = "dlat" not in store.attrs["grid"]
+    if name == "none":
+        return None
+    if name == "crop_flip":
+        if not of_images:
+            raise InputError(
+                "`train.augment` must not be crop_flip for fields, got it: east and west are not "
+                "alike. Use `mirror` or `none`."
+            )
+        return crop_flip
+    if of_images or store.attrs["grid"].get("whole_field"):
+        raise InputError(
+            "`train.augment: mirror` is for patches of fields, got "
+            f"{'images' if of_images else 'the whole field of one region'}. Use `none`."
+        )
+    even = store.attrs["settings"].get("fields", {}).get("hemisphere_sign", [])
+    base, standard = (store[k].to_numpy().astype(str) for k in ("base_variable", "standard_name"))
+    odd = np.array(
+        [
+            b not in even and (any(w in s for w in ODD_STANDARD) or b.rstrip("0123456789") in SHORT)
+            for b, s in zip(base, standard, strict=True)
+        ]
+    )
+    changed = ", ".join(dict.fromkeys(base[odd])) or "no variable"
+    log.info("mirrored patches: north for south; %s changes its sign", changed)
+    mean, std = (store[k].to_numpy() for k in ("mean", "std"))
+    return Mirror(torch.from_numpy(odd), torch.from_numpy(2.0 * mean / std))

@@ -17,6 +17,7 @@ from torch import nn
 from data_pipelines.errors import Diverged
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
+from weather_tdr.augment import augmentation
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.class_scores import balanced_accuracy, class_scores, rare_classes
 from weather_tdr.data import Batch, load_split
@@ -79,6 +80,7 @@ def run_cell(
             load_split(store, "target"),
             recipe,
             settings,
+            augment=augmentation(settings.augment, store),
             names=meanings(store, "label" if recipe.weights_per == "class" else "group"),
         )
         row |= _scores(model, store, network, train_set)

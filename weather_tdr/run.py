@@ -21,6 +21,7 @@ from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
 from weather_tdr import __version__
 from weather_tdr.assess import evaluate_all
+from weather_tdr.augment import augmentation
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import Config, load_config, save_config
 from weather_tdr.data import load_split, sample_table
@@ -133,6 +134,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             method,
             config.train,
             folder=folder,
+            augment=augmentation(config.train.augment, store),
             validate=validate,
             names=meanings(store, "label" if method.weights_per == "class" else "group"),
             identity=identity,

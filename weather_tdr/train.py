@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data_pipelines.errors import Diverged, InputError
-from weather_tdr.augment import crop_flip
+from weather_tdr.augment import Augment, Augmentation, crop_flip
 from weather_tdr.checkpoints import (
     Checkpoints,
     restore_training,
@@ -42,7 +42,8 @@ class Train:
         schedule: `cosine`: 100 steps of warm-up, then half a cosine to zero; `constant`; `step`:
             divided by 10 after 1/2, 3/4 and 7/8 of the steps; `long_tail`: 2.5 % of warm-up,
             divided by 100 after 80 % and again after 90 %.
-        augment: of the training images: `none`, or `crop_flip` (photographs only).
+        augment: of the training samples: `none`; `crop_flip`: photographs shifted, and mirrored
+            left to right; `mirror`: patches of fields as they would be in the other hemisphere.
         momentum: of SGD.
         weight_decay: L2 on the parameters.
         clip: largest norm of the gradient; 0 is none.
@@ -66,7 +67,7 @@ class Train:
     target_batch: int = 0
     learning_rate: float = 0.05
     schedule: str = "cosine"
-    augment: Literal["none", "crop_flip"] = "none"
+    augment: Augmentation = "none"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip: float = 1.0
@@ -114,6 +115,7 @@ def fit(
     settings: Train | None = None,
     *,
     folder: Path | None = None,
+    augment: Augment | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     names: tuple[str, ...] = (),
     identity: str = "",
@@ -130,6 +132,8 @@ def fit(
         method: a name of `configs/methods/`, a path, or a `Method`.
         settings: how to train.
         folder: where `history.csv` and `checkpoints/` go; None keeps nothing on disk.
+        augment: changes inputs of a batch, given a generator, as `settings.augment` says for the
+            patches of a store; by default only `crop_flip` does.
         validate: score on validation, higher is better, at each checkpoint.
         names: of the groups, for the history; numbers by default.
         identity: of the data, so that a checkpoint of other data is refused.
@@ -153,6 +157,13 @@ def fit(
             "`train.choose: best` and `train.patience` need a score on validation, got none. "
             "Pass `validate`, or set them to `last` and 0."
         )
+    if augment is None and settings.augment != "none":
+        if settings.augment != "crop_flip":
+            raise InputError(
+                f"`train.augment: {settings.augment}` needs to know the variables, got only "
+                "samples. Pass `augment=augmentation(name, store)`."
+            )
+        augment = crop_flip
     train_set, target_set, names = by_weight(Batch.of(train), Batch.of(target), recipe, names)
     steps = settings.steps
     if settings.epochs:
@@ -219,10 +230,9 @@ def fit(
             index, target_index = plan.draw(step)
             batch = pool[index].to(device)
             target_batch = pool[target_index].to(device)
-            if settings.augment == "crop_flip":
+            if augment is not None:
                 batch, target_batch = (
-                    replace(b, patches=crop_flip(b.patches, generator))
-                    for b in (batch, target_batch)
+                    replace(b, patches=augment(b.patches, generator)) for b in (batch, target_batch)
                 )
             optimizer.zero_grad(set_to_none=True)
             value = plan.step(step, rate, batch, target_batch)
