@@ -184,7 +184,7 @@ def read_hurdat2(text: TextIO, path: Path) -> pd.DataFrame:
                 continue
             except ValueError as error:
                 problem = str(error)
-        elif line.strip()[0].isalpha():
+        else:
             system = None  # a header, but unreadable: what follows is not of the system before
         skipped.append(f"line {number} ({problem})")
     if not rows:

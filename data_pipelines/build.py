@@ -16,7 +16,14 @@ from data_pipelines.groups import Grouping, Groups
 from data_pipelines.labelling import Labeller, make_labeller
 from data_pipelines.labels import PatchLabels
 from data_pipelines.patches import Listing, sample_coordinates
-from data_pipelines.quality import Finding, Quality, findings_of, joined, write_report
+from data_pipelines.quality import (
+    Finding,
+    Quality,
+    findings_of,
+    joined,
+    refuse_reported,
+    write_report,
+)
 from data_pipelines.schema import GROUPS, SPLITS, Columns, IntArray, PatchGrid, duration_hours
 from data_pipelines.settings import Fields, Incidents, Patches, Splits, store_settings
 from data_pipelines.splits import separate_storms, split_times
@@ -140,6 +147,8 @@ def build_from(
         patches.whole_field,
     )
     if same_build(path, attributes):
+        if quality is not None and quality.strict:
+            refuse_reported(path.with_name("quality.json"))
         log.info("patch store %s is up to date", path)
         return path
     quality = quality or Quality()
@@ -195,7 +204,8 @@ def _finish(
     for found in findings:
         if found not in labels.findings:  # they have been said
             log.warning("%s", found.line())
-    codes, left_out = assign_splits(writer, listing, splits.target_per_group)
+    lags = sorted({lag_hours(str(lag)) for lag in job.fields["lag"].values})
+    codes, left_out = assign_splits(writer, listing, splits.target_per_group, lags)
     if left_out["missing_values"]:
         log.warning("%d samples dropped for such values", left_out["missing_values"])
     report = writer.path.with_name("quality.json")

@@ -7,36 +7,20 @@ beyond 360 where a region crosses the Greenwich meridian; SI units; time lags as
 
 import functools
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from data_pipelines.coordinates import TIME_NAMES, canonical_coordinates
+from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.opening import SI_UNITS, open_files
 from data_pipelines.periods import interval
-from data_pipelines.quality import UNREADABLE, Finding, time_findings
+from data_pipelines.quality import time_findings
 from data_pipelines.schema import FIELD_DIMS, duration_hours
-
-# unit -> (SI unit, factor, offset)
-SI_UNITS = {
-    "hpa": ("Pa", 100.0, 0.0),
-    "mb": ("Pa", 100.0, 0.0),
-    "mbar": ("Pa", 100.0, 0.0),
-    "millibar": ("Pa", 100.0, 0.0),
-    "millibars": ("Pa", 100.0, 0.0),
-    "pascals": ("Pa", 1.0, 0.0),
-    "degc": ("K", 1.0, 273.15),
-    "celsius": ("K", 1.0, 273.15),
-    "degree_celsius": ("K", 1.0, 273.15),
-    "degrees_celsius": ("K", 1.0, 273.15),
-}
-CHUNK_BYTES = 64 * 2**20
 
 
 def open_fields(
@@ -72,7 +56,7 @@ def open_fields(
         InputError: a file or variable is missing, no file can be opened, or the grid is not
             regular.
     """
-    opened, unread = _open(paths)
+    opened, unread = open_files(paths)
     dataset = canonical_coordinates(opened)
     if period:
         dataset = _within(dataset, period, lags)
@@ -115,102 +99,27 @@ def _within(dataset: xr.Dataset, period: str, lags: Sequence[str]) -> xr.Dataset
     return inside
 
 
-def _open(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
-    files = [str(p) if is_url(p) else Path(p).expanduser() for p in paths]
-    if not files:
-        raise InputError("`fields.paths` must name at least one NetCDF file or Zarr store, got [].")
-    for file in files:
-        if isinstance(file, Path) and not file.exists():
-            raise InputError(f"`fields.paths`: no such file: {file}. Check the path.")
-    parts, unread = [], []
-    for file in files:
-        try:
-            parts.append(_open_one(file))
-        except (ValueError, OSError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
-            reason = _first_line(error)
-            unread.append(Finding(str(file), UNREADABLE, 0, reason, reason))
-    if not parts:
-        raise InputError(
-            f"`fields.paths`: cannot open {', '.join(map(str, files[:3]))} as NetCDF or Zarr: "
-            f"{unread[0].first}"
-        )
-    if len(parts) == 1:
-        return parts[0], unread
-    try:
-        joined = xr.combine_by_coords(parts, combine_attrs="override")
-    except (ValueError, KeyError) as error:
-        raise InputError(
-            f"`fields.paths`: cannot join {', '.join(map(str, files[:3]))}: {_first_line(error)}"
-        ) from error
-    assert isinstance(joined, xr.Dataset)
-    return joined, unread
-
-
-def _first_line(error: Exception) -> str:
-    """What a library says, in one line."""
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "did not find a match" in first:
-        return "no known format"
-    if "monotonic global indexes" in first:
-        return "they overlap in time. Give each time once."
-    return first
-
-
-def is_url(path: str | Path) -> bool:
-    """True for an address such as ``gs://bucket/store.zarr``."""
-    return "://" in str(path)
-
-
-def _open_one(file: str | Path) -> xr.Dataset:
-    if isinstance(file, str) or file.is_dir():
-        return _open_zarr(file)
-    dataset = xr.open_dataset(file, chunks={})
-    # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
-    step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
-    time = next((d for d in dataset.dims if str(d).lower() in TIME_NAMES), None)
-    if time is not None and step:
-        dataset = dataset.chunk({time: max(1, CHUNK_BYTES // step)})
-    return dataset
-
-
-def _open_zarr(store: str | Path) -> xr.Dataset:
-    """A store on disk, or by its address on object storage, read without a login."""
-    options: dict[str, Any] | None = (
-        {"token": "anon"} if str(store).startswith(("gs://", "gcs://")) else None
-    )
-    if str(store).startswith("s3://"):
-        options = {"anon": True}
-    with warnings.catch_warnings():
-        # Zarr v3 stores often come without consolidated metadata; that is no fault.
-        warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
-        try:
-            opened: xr.Dataset = xr.open_zarr(store, chunks={}, storage_options=options)
-        except ImportError as error:
-            raise InputError(
-                f"`fields.paths`: {store} needs a package that is not installed: {error}"
-            ) from error
-        return opened
-
-
 def _select(dataset: xr.Dataset, name: str, fallback: str, *, sign: bool) -> xr.DataArray:
-    by_standard_name = {
-        str(v.attrs["standard_name"]): str(k)
-        for k, v in dataset.data_vars.items()
-        if "standard_name" in v.attrs
-    }
+    by_standard_name: dict[str, list[str]] = {}
+    for k, v in dataset.data_vars.items():
+        by_standard_name.setdefault(str(v.attrs.get("standard_name", "")), []).append(str(k))
+    wanted = name if name in by_standard_name else fallback
     if name in dataset.data_vars:
         key = name
-    elif name in by_standard_name:
-        key = by_standard_name[name]
-    elif fallback in by_standard_name:
-        key = by_standard_name[fallback]
+    elif wanted and wanted in by_standard_name:
+        key, *others = by_standard_name[wanted]
+        if others:
+            raise InputError(
+                f"`fields.variables`: one variable must have the standard name `{wanted}`, got "
+                f"{', '.join([key, *others])}. Name the variable itself, or rename it to `{name}`."
+            )
     else:
         raise unknown_name("`fields.variables`: variable", name, map(str, dataset.data_vars))
     field = dataset[key]
     if "expver" in field.dims:  # ERA5 where it is final, else ERA5T; one of them is missing
-        versions = [field.isel(expver=k, drop=True) for k in range(field.sizes["expver"])]
+        # 1 is final, 5 preliminary; files hold them in any order.
+        order = np.argsort(field["expver"].to_numpy().astype(int), kind="stable")
+        versions = [field.isel(expver=int(k), drop=True) for k in order]
         field = functools.reduce(lambda a, b: a.where(a.notnull(), b), versions)
         field.attrs = dataset[key].attrs
     for dim in field.dims:

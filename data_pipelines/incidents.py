@@ -1,5 +1,6 @@
 """Reads catalogues of incidents into one table and selects the rare ones."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pandas as pd
 from data_pipelines.catalogues import read_table
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.schema import MatchTime
-from data_pipelines.tracks import DERIVED, add_changes
+from data_pipelines.tracks import DERIVED, POSSIBLE, add_changes, possible
 
+log = logging.getLogger(__name__)
 REQUIRED = ("time", "latitude", "longitude", "storm_id")
 
 
@@ -61,8 +63,32 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     east = table["longitude"] % 360.0
     table["longitude"] = east.where(east < 360.0, 0.0)  # the remainder of -1e-20 is 360
     table = table.sort_values("time", kind="stable", ignore_index=True)
+    table = _once(table, path)
+    for column in POSSIBLE:
+        if column in table:
+            table[column] = possible(table, column)
     table.attrs = attrs
     return add_changes(table)
+
+
+def _once(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table without entries that repeat another one wholly; says which ones contradict it."""
+    again = table.astype(str).duplicated()
+    if again.any():
+        log.warning("%d entries of %s repeat others and are left out", again.sum(), path)
+        table = table[~again].reset_index(drop=True)
+    unlike = table.duplicated(["storm_id", "time"], keep=False)
+    if unlike.any():
+        first = table[unlike].iloc[0]
+        log.warning(
+            "%d entries of %s contradict others of the same system and time (first: %s, %s); no "
+            "change over 24 hours is known from them",
+            unlike.sum(),
+            path,
+            first["storm_id"],
+            first["time"],
+        )
+    return table
 
 
 def _refuse(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: str) -> None:

@@ -16,7 +16,7 @@ from data_pipelines.exceedance import daily_values, spells, thresholds
 from data_pipelines.fields import open_fields
 from data_pipelines.incidents import read_catalogue, select_rows
 from data_pipelines.labels import PatchLabels, label_from_catalogue, steps_of
-from data_pipelines.quality import Finding, check_block, joined
+from data_pipelines.quality import Finding, check_block, findings_of, joined
 from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid
 from data_pipelines.series import label_from_series, read_series
 from data_pipelines.settings import Fields, Incidents
@@ -105,6 +105,7 @@ def _series_labeller(incidents: Incidents) -> Labeller:
 def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
     # A mask made by comparing a field may still carry its name; the field's limits are not its.
     nameless = {k: ("variable", [""]) for k in ("standard_name", "base_variable")}
+    of_files = findings_of(field)
     field = field.assign_coords(nameless)
 
     def label(times: pd.DatetimeIndex, grid: PatchGrid, split: IntArray) -> PatchLabels:
@@ -130,7 +131,7 @@ def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
                     yield steps[inside], _marked(values[:, 0], incidents.mask.values)
 
         labels = label_from_areas(events(), times, grid, incidents.mask.min_share)
-        return replace(labels, findings=joined(findings))
+        return replace(labels, findings=[*of_files, *joined(findings)])
 
     return label
 
@@ -163,7 +164,7 @@ def _exceedance_labeller(
                     yield np.concatenate(steps).astype(np.int64), event.repeat(repeats, axis=0)
 
             labels = label_from_areas(events(), times, grid, rule.min_share)
-            return replace(labels, findings=findings)
+            return replace(labels, findings=[*findings_of(field), *findings])
 
     return label
 

@@ -1,5 +1,6 @@
 """Which patches to keep, and cutting them, also across the date line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -99,7 +100,7 @@ class Listing:
         source[self._cell[here]] = here
         kept = np.ones(cells, dtype=bool)
         if self.split[step] == SPLITS.index("train"):
-            key = int(self.times[step].timestamp())
+            key = int(self.times[step].timestamp()) % 2**63  # before 1970 it is negative
             kept = np.random.default_rng([self.seed, key]).random(cells) < self.background_share
             kept[self._cell[here]] = True
         unknown = self._kind[here] == UNKNOWN
@@ -150,20 +151,41 @@ class Listing:
         return columns, dropped
 
 
-def overlapping(samples: pd.DataFrame, chosen: IntArray, grid: PatchGrid) -> npt.NDArray[np.bool_]:
-    """True for the samples that share a grid point and time with one of the `chosen` ones."""
+def overlapping(
+    samples: pd.DataFrame,
+    chosen: IntArray,
+    grid: PatchGrid,
+    times: pd.DatetimeIndex,
+    lags: Sequence[float] = (0.0,),
+) -> npt.NDArray[np.bool_]:
+    """True for the samples that hold a field value that one of the `chosen` ones holds.
+
+    With lags a sample holds the fields of several times: two samples a lag apart share some.
+
+    Args:
+        samples: ``step, row, column``, ordered by step.
+        chosen: positions of some of them.
+        grid: where patches lie.
+        times: times of the steps.
+        lags: hours, zero or negative.
+    """
     near = np.zeros(len(samples), dtype=bool)
-    if grid.whole:
-        return near  # one patch a time
     step, row, column = (samples[k].to_numpy() for k in ("step", "row", "column"))
     around = grid.columns if grid.is_global else 0
+    apart = pd.to_timedelta(sorted({a - b for a in lags for b in lags}), unit="h")
     for i in chosen:
-        first, last = np.searchsorted(step, [step[i], step[i] + 1])
-        down = np.abs(row[first:last] - row[i]) * grid.stride
-        east = np.abs(column[first:last] - column[i])
-        if around:
-            east = np.minimum(east, around - east)
-        near[first:last] |= (down < grid.size) & (east * grid.stride < grid.size)
+        for other in times.get_indexer(times[step[i]] + apart):
+            if other < 0:
+                continue
+            first, last = np.searchsorted(step, [other, other + 1])
+            if grid.whole:
+                near[first:last] = True
+                continue
+            down = np.abs(row[first:last] - row[i]) * grid.stride
+            east = np.abs(column[first:last] - column[i])
+            if around:
+                east = np.minimum(east, around - east)
+            near[first:last] |= (down < grid.size) & (east * grid.stride < grid.size)
     return near
 
 

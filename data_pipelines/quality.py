@@ -26,6 +26,11 @@ LIMITS = {
     "atmosphere_relative_vorticity": (-0.1, 0.1),
     "relative_humidity": (-50.0, 200.0),
     "specific_humidity": (-0.005, 0.1),
+    "geopotential": (-8_000.0, 600_000.0),
+    "geopotential_height": (-800.0, 60_000.0),
+    "precipitation_flux": (-1e-3, 1.0),
+    "precipitation_amount": (-1.0, 3_000.0),
+    "lwe_thickness_of_precipitation_amount": (-1e-3, 3.0),
 }
 FINITE = float(np.finfo(np.float32).max)
 PROBLEMS = ("missing", "infinite", "impossible")
@@ -191,7 +196,28 @@ def write_report(
     report = {**facts, "findings": [asdict(f) for f in findings]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")
-    if findings and quality.strict:
+    if quality.strict:
+        _refuse(findings, path)
+
+
+def refuse_reported(path: Path) -> None:
+    """Refuses the findings that a finished build has reported.
+
+    Raises:
+        InputError: there are some, or the report is gone, so that nothing is known.
+    """
+    try:
+        findings = [Finding(**found) for found in json.loads(path.read_text())["findings"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"`quality.strict` needs the report of the build, got none that can be read at {path}. "
+            "Delete the patch store beside it and build again."
+        ) from error
+    _refuse(findings, path)
+
+
+def _refuse(findings: Sequence[Finding], path: Path) -> None:
+    if findings:
         raise InputError(
             f"`quality.strict` allows no finding, got {len(findings)}, the first: "
             f"{findings[0].line()}. See {path}; mend the fields, or leave `quality.strict` out."

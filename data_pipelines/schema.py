@@ -16,7 +16,7 @@ PATCH_DIMS = ("sample", "variable", "y", "x")
 SPLITS = ("dropped", "train", "target", "validation", "test")
 GROUPS = ("background", "hard_negative", "incident")
 LABELS = ("normal", "incident")
-STORE_VERSION = 3
+STORE_VERSION = 4
 
 EARTH_RADIUS_KM = 6371.0
 # Sea-level pressure, by CF standard name or, where files lack one, by its usual short names.

@@ -1,5 +1,6 @@
 """Labels whole fields from one value a time, such as the rain on an island."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.labels import PatchLabels, steps_of, storm_sets
 from data_pipelines.schema import GROUPS, MatchTime, PatchGrid
 from data_pipelines.settings import Series
+
+log = logging.getLogger(__name__)
 
 
 def read_series(series: Series) -> pd.DataFrame:
@@ -41,6 +44,10 @@ def read_series(series: Series) -> pd.DataFrame:
             f"{int(table['time'].isna().sum())} that are no date and "
             f"{int(table['time'].duplicated().sum())} that repeat. Correct or delete them."
         )
+    infinite = np.isinf(table[series.variable].to_numpy(dtype=float))
+    if infinite.any():
+        log.warning("%d infinite values of %s count as missing", infinite.sum(), path)
+        table.loc[infinite, series.variable] = np.nan
     return table.sort_values("time", ignore_index=True)
 
 

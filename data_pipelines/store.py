@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from data_pipelines.errors import InputError
 from data_pipelines.parts import altered, chunk_file
@@ -15,6 +16,7 @@ from data_pipelines.schema import STORE_VERSION, check_patches
 
 MARKER = "complete"
 FILES = "files"
+CHECKSUM = "attributes_sha256"
 CHUNK_FACTS = ("chunk_part", "chunk_checksum", "chunk_bytes", "chunk_changed")
 VARIABLE_COORDS = ("units", "standard_name", "base_variable", "lag")
 
@@ -41,7 +43,7 @@ def open_store(path: str | Path) -> xr.Dataset:
             "`weather-tdr build CONFIG` again."
         )
     _refuse_altered(path, store)
-    del store.attrs[FILES]
+    del store.attrs[FILES], store.attrs[CHECKSUM]
     store = store.drop_vars(CHUNK_FACTS)
     described = store.attrs["variables"]
     coords = {k: ("variable", described[k]) for k in VARIABLE_COORDS}
@@ -56,7 +58,13 @@ def open_store(path: str | Path) -> xr.Dataset:
 
 
 def _refuse_altered(path: Path, store: xr.Dataset) -> None:
-    """Every file must be what it was when it was written."""
+    """Every file, and every attribute of the store, must be what it was when it was written."""
+    attributes = zarr.open_group(path, mode="r").attrs.asdict()
+    if attributes.get(CHECKSUM) != attributes_checksum(attributes):
+        raise InputError(
+            f"the patch store {path} must be as it was written, got changed attributes in "
+            "zarr.json. Delete the store and run `weather-tdr build CONFIG` again."
+        )
     manifest = {"the values of the samples": store.attrs[FILES]}
     if altered(path, store.attrs[FILES]) is None:
         facts = np.stack([store[k].to_numpy() for k in CHUNK_FACTS], axis=1)
@@ -70,6 +78,12 @@ def _refuse_altered(path: Path, store: xr.Dataset) -> None:
             )
 
 
+def attributes_checksum(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 of all attributes of a store but the marker and the checksum itself."""
+    rest = {k: v for k, v in attributes.items() if k not in (MARKER, CHECKSUM)}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def meanings(store: xr.Dataset, name: str) -> tuple[str, ...]:
     """Names of the labels (`label`) or groups (`group`) of a store."""
     return tuple(str(store[name].attrs["flag_meanings"]).split())
@@ -79,7 +93,8 @@ def fingerprint(paths: Sequence[str | Path]) -> dict[str, str]:
     """SHA-256 of each input, by its position and name.
 
     Of a file: over its content, beyond 64 MiB over its size, time of change, beginning and end;
-    of a Zarr store: over names and sizes; of an address on object storage: the address alone.
+    of a Zarr store: over names, sizes and times of change; of an address on object storage: the
+    address alone.
     """
     prints = {}
     for number, given in enumerate(paths):
@@ -89,7 +104,9 @@ def fingerprint(paths: Sequence[str | Path]) -> dict[str, str]:
             digest.update(str(given).encode())
         elif path.is_dir():
             for file in sorted(p for p in path.rglob("*") if p.is_file()):
-                digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+                facts = file.stat()
+                line = f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns}\n"
+                digest.update(line.encode())
                 if file.suffix == ".json":
                     digest.update(file.read_bytes())
         else:

@@ -31,7 +31,14 @@ from data_pipelines.schema import (
     Columns,
     check_statistics,
 )
-from data_pipelines.store import CHUNK_FACTS, FILES, MARKER, VARIABLE_COORDS
+from data_pipelines.store import (
+    CHECKSUM,
+    CHUNK_FACTS,
+    FILES,
+    MARKER,
+    VARIABLE_COORDS,
+    attributes_checksum,
+)
 
 CODED: dict[str, Sequence[str]] = {"label": LABELS, "group": GROUPS, "split": SPLITS}
 TEXT = ("incident_id", "reason")
@@ -180,7 +187,8 @@ class StoreWriter:
         inside = {str(f.relative_to(self.folder)) for f in self.folder.rglob("*") if f.is_file()}
         rest = sorted(f for f in inside if not f.startswith("patches/c.") and f != "zarr.json")
         group = zarr.open_group(self.folder, mode="a")
-        group.attrs.update({FILES: print_files(self.folder, rest), MARKER: True})
+        group.attrs.update({FILES: print_files(self.folder, rest)})
+        group.attrs.update({CHECKSUM: attributes_checksum(group.attrs.asdict()), MARKER: True})
         if self.path.exists():  # only now: until here the older store was whole
             shutil.rmtree(self.path)
         self.folder.rename(self.path)

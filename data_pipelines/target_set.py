@@ -1,5 +1,7 @@
 """The target set: chosen among the training samples once it is known which can be used."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -36,17 +38,18 @@ def refuse_early(listing: Listing, target_per_group: int) -> None:
 
 
 def assign_splits(
-    writer: StoreWriter, listing: Listing, target_per_group: int
+    writer: StoreWriter, listing: Listing, target_per_group: int, lags: Sequence[float] = (0.0,)
 ) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
     """Split of each sample of the parts, with the target set chosen among training samples.
 
     Dropped are samples with a value that cannot be used; and of the training samples those whose
-    storm, or whose grid points, the target set holds.
+    storm, or whose field values (with lags, those of other times too), the target set holds.
 
     Args:
         writer: all of its parts are written.
         listing: of the samples.
         target_per_group: samples of each group in the target set.
+        lags: of the fields, hours.
 
     Returns:
         Index into ``SPLITS``, shape (samples,), and counts of what was dropped, by reason.
@@ -66,7 +69,7 @@ def assign_splits(
     rest = np.ones(len(train), dtype=bool)
     rest[chosen] = False
     shared = np.array([not storms.isdisjoint(s) for s in train["storms"]]) & rest
-    near = overlapping(train, chosen, listing.grid) & rest & ~shared
+    near = overlapping(train, chosen, listing.grid, listing.times, lags) & rest & ~shared
     dropped["storm_in_target_set"] = int(shared.sum())
     dropped["overlaps_target_set"] = int(near.sum())
     codes[train["position"].to_numpy()[shared | near]] = 0

@@ -55,7 +55,7 @@ def deepening_bergeron(table: pd.DataFrame) -> pd.Series:
 
     Source: F. Sanders and J. R. Gyakum (1980), Mon. Wea. Rev. 108, 1589-1606.
     """
-    pressure = _possible(table, "pressure_hpa")
+    pressure = possible(table, "pressure_hpa")
     latitude = table["latitude"].abs()
     fall = day_before(table, pressure) - pressure
     return (fall / bergeron(latitude.to_numpy(dtype=float))).where(
@@ -85,7 +85,7 @@ def wind_change_24h(table: pd.DataFrame) -> pd.Series:
 
     Source: J. Kaplan and M. DeMaria (2003), Wea. Forecasting 18, 1093-1108.
     """
-    wind = _possible(table, "wind_kt")
+    wind = possible(table, "wind_kt")
     change = wind - day_before(table, wind)
     if "wind_averaging_minutes" in table:
         minutes = table["wind_averaging_minutes"]
@@ -112,7 +112,7 @@ def day_before(table: pd.DataFrame, values: pd.Series) -> pd.Series:
     return pd.Series(earlier.reindex(wanted).to_numpy(), index=table.index)
 
 
-def _possible(table: pd.DataFrame, column: str) -> pd.Series:
+def possible(table: pd.DataFrame, column: str) -> pd.Series:
     """The column as numbers; what it cannot be, such as -999, is missing."""
     low, high = POSSIBLE[column]
     values = pd.to_numeric(table[column], errors="coerce").astype(float)
@@ -120,12 +120,11 @@ def _possible(table: pd.DataFrame, column: str) -> pd.Series:
     if wrong.any():
         log.warning(
             "`%s` must lie within %g to %g, got `%g` and %d such values in all; they count as "
-            "missing in `%s`",
+            "missing",
             column,
             low,
             high,
             values[wrong].iloc[0],
             int(wrong.sum()),
-            next(name for name, needs in DERIVED.items() if needs == column),
         )
     return values.mask(wrong)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_build import LAGS, SPLIT
 
 import data_pipelines.blocks
-import data_pipelines.fields
+import data_pipelines.opening
 import data_pipelines.parts
 from data_pipelines.blocks import build_part
 from data_pipelines.build import build_store
@@ -35,7 +35,7 @@ def small_chunks(monkeypatch):
 
 
 def shrink(patch):
-    patch.setattr(data_pipelines.fields, "CHUNK_BYTES", 60_000)
+    patch.setattr(data_pipelines.opening, "CHUNK_BYTES", 60_000)
     patch.setattr(data_pipelines.parts, "CHUNK_BYTES", 2**17)
     patch.setattr(data_pipelines.blocks, "PART_CHUNKS", 4)
 
@@ -74,7 +74,7 @@ def reference(small_files, tmp_path_factory):
 def test_many_parts_hold_what_one_part_holds(reference, small_files, tmp_path, monkeypatch):
     store = open_store(reference)
     assert len(np.unique(xr.open_zarr(reference, consolidated=False)["chunk_part"])) > 3
-    monkeypatch.setattr(data_pipelines.fields, "CHUNK_BYTES", 2**26)
+    monkeypatch.setattr(data_pipelines.opening, "CHUNK_BYTES", 2**26)
     monkeypatch.setattr(data_pipelines.parts, "CHUNK_BYTES", 2**22)
     whole = open_store(build(small_files, tmp_path / "whole.zarr"))
     kept = store.isel(sample=~np.isnat(store["time"].values))  # without what fills chunks up

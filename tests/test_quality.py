@@ -196,7 +196,7 @@ def test_a_chunk_that_cannot_be_read_loses_its_samples_only(
     fields = Fields([str(path)], ["msl"])
     incidents = Incidents(catalogue=str(small_files[1]), where={"deepening_bergeron": {"min": 1.0}})
     rest = (incidents, Patches(8, 2, 0.2), Splits(target_per_group=2, gap="0h"))
-    monkeypatch.setattr("data_pipelines.fields.CHUNK_BYTES", 8 * 37 * 72 * 4)
+    monkeypatch.setattr("data_pipelines.opening.CHUNK_BYTES", 8 * 37 * 72 * 4)
     whole = open_store(build_store(tmp_path / "whole.zarr", fields, *rest)).compute()
     if kind == "nc":
         bytes_of, at = path.read_bytes(), None

@@ -9,9 +9,9 @@ import yaml
 
 from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
-from data_pipelines.fields import is_url
 from data_pipelines.groups import Groups
 from data_pipelines.images import Images
+from data_pipelines.opening import is_url
 from data_pipelines.quality import Quality
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.synthetic import Synthetic

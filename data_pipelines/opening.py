@@ -1,0 +1,141 @@
+"""Opens the files of gridded fields, lazily, as one data set."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from data_pipelines.coordinates import TIME_NAMES
+from data_pipelines.errors import InputError
+from data_pipelines.quality import UNREADABLE, Finding
+
+# unit -> (SI unit, factor, offset)
+SI_UNITS = {
+    "hpa": ("Pa", 100.0, 0.0),
+    "mb": ("Pa", 100.0, 0.0),
+    "mbar": ("Pa", 100.0, 0.0),
+    "millibar": ("Pa", 100.0, 0.0),
+    "millibars": ("Pa", 100.0, 0.0),
+    "pascals": ("Pa", 1.0, 0.0),
+    "degc": ("K", 1.0, 273.15),
+    "celsius": ("K", 1.0, 273.15),
+    "degree_celsius": ("K", 1.0, 273.15),
+    "degrees_celsius": ("K", 1.0, 273.15),
+}
+CHUNK_BYTES = 64 * 2**20
+
+
+def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
+    """Opens files lazily and joins them; those that cannot be opened are left out and reported.
+
+    Args:
+        paths: NetCDF files or one Zarr store, on disk or by its address.
+
+    Returns:
+        All variables of all files, as the files name them, in the same units; and the findings.
+
+    Raises:
+        InputError: no such file, none can be opened, or they cannot be joined.
+    """
+    files = [str(p) if is_url(p) else Path(p).expanduser() for p in paths]
+    if not files:
+        raise InputError("`fields.paths` must name at least one NetCDF file or Zarr store, got [].")
+    for file in files:
+        if isinstance(file, Path) and not file.exists():
+            raise InputError(f"`fields.paths`: no such file: {file}. Check the path.")
+    parts, unread = [], []
+    for file in files:
+        try:
+            parts.append(_open_one(file))
+        except (ValueError, OSError, KeyError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = _first_line(error)
+            unread.append(Finding(str(file), UNREADABLE, 0, reason, reason))
+    if not parts:
+        raise InputError(
+            f"`fields.paths`: cannot open {', '.join(map(str, files[:3]))} as NetCDF or Zarr: "
+            f"{unread[0].first}"
+        )
+    if len(parts) == 1:
+        return parts[0], unread
+    _same_units(parts)
+    try:
+        joined = xr.combine_by_coords(parts, combine_attrs="override")
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"`fields.paths`: cannot join {', '.join(map(str, files[:3]))}: {_first_line(error)}"
+        ) from error
+    assert isinstance(joined, xr.Dataset)
+    return joined, unread
+
+
+def _same_units(parts: list[xr.Dataset]) -> None:
+    """Gives variables of several files the same units, in place.
+
+    Raises:
+        InputError: the units of a variable differ, and they cannot be converted.
+    """
+    for name in {str(k) for part in parts for k in part.data_vars}:
+        holders = [k for k, part in enumerate(parts) if name in part.data_vars]
+        units = [str(parts[k][name].attrs.get("units", "1")) for k in holders]
+        if len(set(units)) == 1:
+            continue
+        found = [SI_UNITS.get(u.lower(), (u, 1.0, 0.0)) for u in units]
+        if len({si for si, _, _ in found}) > 1:
+            raise InputError(
+                f"`fields.paths`: variable `{name}` must have the same units in all files, got "
+                f"{', '.join(sorted(set(units)))}. Convert one of them first."
+            )
+        for k, (si, factor, offset) in zip(holders, found, strict=True):
+            attributes = {**parts[k][name].attrs, "units": si}
+            parts[k] = parts[k].assign({name: parts[k][name] * factor + offset})
+            parts[k][name].attrs = attributes
+
+
+def _first_line(error: Exception) -> str:
+    """What a library says, in one line."""
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "did not find a match" in first:
+        return "no known format"
+    if "monotonic global indexes" in first:
+        return "they overlap in time. Give each time once."
+    return first
+
+
+def is_url(path: str | Path) -> bool:
+    """True for an address such as ``gs://bucket/store.zarr``."""
+    return "://" in str(path)
+
+
+def _open_one(file: str | Path) -> xr.Dataset:
+    if isinstance(file, str) or file.is_dir():
+        return _open_zarr(file)
+    dataset = xr.open_dataset(file, chunks={})
+    # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
+    step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
+    time = next((d for d in dataset.dims if str(d).lower() in TIME_NAMES), None)
+    if time is not None and step:
+        dataset = dataset.chunk({time: max(1, CHUNK_BYTES // step)})
+    return dataset
+
+
+def _open_zarr(store: str | Path) -> xr.Dataset:
+    """A store on disk, or by its address on object storage, read without a login."""
+    options: dict[str, Any] | None = (
+        {"token": "anon"} if str(store).startswith(("gs://", "gcs://")) else None
+    )
+    if str(store).startswith("s3://"):
+        options = {"anon": True}
+    with warnings.catch_warnings():
+        # Zarr v3 stores often come without consolidated metadata; that is no fault.
+        warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
+        try:
+            opened: xr.Dataset = xr.open_zarr(store, chunks={}, storage_options=options)
+        except ImportError as error:
+            raise InputError(
+                f"`fields.paths`: {store} needs a package that is not installed: {error}"
+            ) from error
+        return opened
