@@ -185,6 +185,20 @@ AL112021,               KATE,      2,
     assert "line 15 of" in said and "announces 2 entries, got 1" in said
 
 
+@pytest.mark.parametrize("header", ["0L022021,  TWO,  2,", "-L022021, TWO, 2,", "??"])
+def test_entries_below_a_garbled_header_are_of_no_system(tmp_path, header):
+    text = f"""\
+AL012021,                ANA,      1,
+20210828, 1200,  , TS, 24.5N,  86.0W,  40,  996
+{header}
+20210829, 1200,  , HU, 10.0N,  46.0W,  90,  960
+20210829, 1800,  , HU, 10.5N,  47.0W,  90,  960
+"""
+    got = read_catalogue(written(tmp_path, text))
+    assert list(got["storm_id"]) == ["AL012021"] and got["wind_change_24h"].isna().all()
+    assert got.attrs["skipped"] == 3
+
+
 def test_unreadable_hurdat2(tmp_path):
     text = "AL092021,      IDA,     1,\n20210829, 0660,  , HU, 24.5N,  86.0W,  70,  986\n"
     with pytest.raises(InputError, match=r"got none in .*: line 2 \(no date"):

@@ -1,11 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from data_pipelines.patches import Cutter
+from data_pipelines.patches import Cutter, overlapping
 from data_pipelines.schema import GROUPS, SPLITS, PatchGrid
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.statistics import block_sums, from_sums
@@ -90,6 +91,45 @@ def test_natural_prevalence_and_disjoint_splits(store, fields):
     train = table[table["split"] == "train"]
     share = (train["group"] == 0).sum() / (train["time"].nunique() * grid.rows * grid.columns)
     assert 0.12 < share < 0.22  # less what overlaps the target set
+
+
+def test_no_training_sample_holds_a_field_value_of_the_target_set(store):
+    """Oracle: the (time, point) pairs of every sample, lags included, as sets."""
+    lags = [pd.Timedelta(lag) for lag in LAGS]
+
+    def points(row):
+        lat = np.round((90 - row.latitude) / 5 - 3.5).astype(int) + np.arange(8)
+        lon = (np.round(row.longitude / 5 - 3.5).astype(int) + np.arange(8)) % 72
+        return {(row.time + lag, y, x) for lag in lags for y in lat for x in lon}
+
+    table = store[["time", "latitude", "longitude", "split"]].compute().to_dataframe()
+    table["split"] = [SPLITS[s] for s in table["split"]]
+    held = set()
+    for row in table[table["split"] == "target"].itertuples():
+        held |= points(row)
+    for row in table[table["split"] == "train"].itertuples():
+        assert held.isdisjoint(points(row))
+
+
+def test_whole_fields_a_lag_apart_overlap():
+    grid = PatchGrid(np.linspace(60.0, 40, 5), np.arange(0.0, 30, 5), 0, 1, whole=True)
+    times = pd.date_range("2001-01-01", periods=6, freq="12h")
+    samples = pd.DataFrame({"step": np.arange(6), "row": 0, "column": 0})
+    near = overlapping(samples, np.array([3]), grid, times, [-24.0, 0.0])
+    assert near.tolist() == [False, True, False, True, False, True]
+
+
+def test_times_before_1970(small, tmp_path):
+    """The draw of the background knows no year 0; after 1970 it is what it was."""
+    fields, catalogue = small
+    old = fields.assign_coords(time=fields["time"] - pd.Timedelta(days=365 * 70))
+    old.to_netcdf(tmp_path / "old.nc")
+    shifted = catalogue.assign(time=pd.to_datetime(catalogue["time"]) - pd.Timedelta(days=365 * 70))
+    shifted.to_csv(tmp_path / "old.csv", index=False)
+    got = open_store(build((tmp_path / "old.nc", tmp_path / "old.csv"), tmp_path / "o.zarr"))
+    assert got["time"].values.max() < np.datetime64("1970-01-01")
+    share = float((got["split"] == SPLITS.index("train")).mean())
+    assert share > 0.05
 
 
 def test_statistics_are_those_of_xarray(fields):

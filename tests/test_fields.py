@@ -155,3 +155,39 @@ def test_a_period_and_an_address(small_files):
     np.testing.assert_array_equal(remote.values, whole.values)
     with pytest.raises(InputError, match=r"`fields.paths`: .*nowhere"):
         open_fields(["memory://nowhere.zarr"], ["msl"])
+
+
+def in_units(path, values, units, first, **attrs):
+    time = np.datetime64("2001-01-01", "ns") + np.arange(first, first + 2) * np.timedelta64(6, "h")
+    xr.Dataset(
+        {"t2m": (("time", "latitude", "longitude"), np.full((2, 3, 4), values, "f4"),
+                 {"units": units, **attrs})},
+        {"time": time, "latitude": [10.0, 0, -10], "longitude": [0.0, 10, 20, 30]},
+    ).to_netcdf(path)  # fmt: skip
+    return path
+
+
+def test_units_of_each_file_count(tmp_path):
+    kelvin = in_units(tmp_path / "a.nc", 280.0, "K", 0)
+    celsius = in_units(tmp_path / "b.nc", 7.0, "degC", 2)
+    for paths in ([kelvin, celsius], [celsius, kelvin]):
+        got = open_fields(paths, ["t2m"])
+        assert got["units"].values.tolist() == ["K"]
+        np.testing.assert_allclose(got.values[:2], 280.0)
+        np.testing.assert_allclose(got.values[2:], 280.15, rtol=1e-6)
+    other = in_units(tmp_path / "c.nc", 7.0, "degF", 2)
+    with pytest.raises(
+        InputError, match=r"`t2m` must have the same units in all files, got K, deg"
+    ):
+        open_fields([kelvin, other], ["t2m"])
+
+
+def test_a_standard_name_of_several_variables_is_refused(tmp_path):
+    path = in_units(tmp_path / "a.nc", 280.0, "K", 0, standard_name="air_temperature")
+    with xr.open_dataset(path) as data:
+        data.assign(t500=data["t2m"] - 30).to_netcdf(tmp_path / "two.nc")
+    with pytest.raises(InputError, match="standard name `air_temperature`, got t2m, t500"):
+        open_fields([tmp_path / "two.nc"], ["air_temperature"])
+    with pytest.raises(InputError, match="rename it to `t700`"):
+        open_fields([tmp_path / "two.nc"], ["t700"], standard_names=["air_temperature"])
+    assert float(open_fields([tmp_path / "two.nc"], ["t500"]).max()) == 250.0

@@ -1,5 +1,7 @@
 """Whole builds with each rule, and what the rules refuse."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.groups import Groups
 from data_pipelines.labels import label_from_catalogue
+from data_pipelines.quality import Quality
 from data_pipelines.schema import GROUPS, SPLITS, PatchGrid, great_circle_km
 from data_pipelines.settings import Exceedance, Fields, Incidents, Mask, Patches, Series, Splits
 from data_pipelines.store import meanings, open_store
@@ -190,6 +193,33 @@ def test_bad_rules(files, tmp_path, incidents, words):
     with pytest.raises(InputError, match=words):
         build(files, tmp_path / "p.zarr", incidents())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rule", ["mask", "exceedance"])
+def test_what_is_wrong_with_the_files_of_a_rule_is_found(files, tmp_path, rule):
+    (tmp_path / "junk.nc").write_text("no file of fields")
+    paths = [str(files[0]), str(tmp_path / "junk.nc")]
+    rules = {
+        "mask": {"mask": Mask(variable="outline", paths=paths)},
+        "exceedance": {
+            "exceedance": Exceedance(variable="t2m", paths=paths, percentile=90.0, min_days=2)
+        },
+    }
+    incidents = Incidents(rule=rule, **rules[rule])
+    with pytest.raises(InputError, match=r"allows no finding.*junk.nc"):
+        build(files, tmp_path / "p.zarr", incidents, quality=Quality(strict=True))
+
+
+def test_a_changed_zarr_store_is_another_input(files, tmp_path):
+    from data_pipelines.store import fingerprint
+
+    files[1].to_zarr(tmp_path / "in.zarr", encoding={"t2m": {"compressors": None}})
+    before = fingerprint([tmp_path / "in.zarr"])
+    assert fingerprint([tmp_path / "in.zarr"]) == before
+    time.sleep(0.01)
+    chunk = next(p for p in (tmp_path / "in.zarr" / "t2m" / "c").rglob("*") if p.is_file())
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    assert fingerprint([tmp_path / "in.zarr"]) != before
 
 
 def test_another_grid_is_refused(files, tmp_path):

@@ -1,5 +1,6 @@
 """The store is written part by part: interrupted, resumed, on several workers, checked."""
 
+import json
 import os
 import shutil
 import signal
@@ -229,6 +230,14 @@ def test_an_altered_store_is_refused_by_part(reference, tmp_path):
             with pytest.raises(InputError, match=f"{file} of {part} changed"):
                 open_store(path)
         (path / file).write_bytes(data)
+    open_store(path)
+    attributes = json.loads((path / "zarr.json").read_text())
+    for change in ({"variables": None}, {"grid": {"stride": 3}}, {"more": 1}):
+        changed = {**attributes, "attributes": {**attributes["attributes"], **change}}
+        (path / "zarr.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError, match="changed attributes in zarr"):
+            open_store(path)
+    (path / "zarr.json").write_text(json.dumps(attributes))
     open_store(path)
 
 

@@ -91,6 +91,12 @@ def test_strict_makes_a_finding_an_error_and_leaves_the_parts(broken, tmp_path):
     # Without it, only the end is done again.
     build_store(where, fields, incidents, Patches(8, 2, 0.2), SPLIT)
     assert open_store(where).sizes["sample"] > 100
+    # A store that is there already is no excuse.
+    with pytest.raises(InputError, match=r"`quality\.strict` allows no finding, got"):
+        build_store(where, fields, incidents, Patches(8, 2, 0.2), SPLIT, quality=Quality(True))
+    (tmp_path / "quality.json").unlink()
+    with pytest.raises(InputError, match="needs the report of the build"):
+        build_store(where, fields, incidents, Patches(8, 2, 0.2), SPLIT, quality=Quality(True))
 
 
 def test_findings_along_time(small, tmp_path):
@@ -122,13 +128,16 @@ def open_fields_of(dataset, folder):
     return open_fields([folder / "whole.nc"], ["msl"]).values
 
 
-def test_era5_and_era5t_side_by_side(small, tmp_path):
+@pytest.mark.parametrize("order", [[1, 5], [5, 1]])
+def test_era5_and_era5t_side_by_side(small, tmp_path, order):
     """The older layout: a dim `expver`, each version missing where the other has values."""
     fields = small[0].isel(time=slice(0, 12))
     final, preliminary = fields.copy(deep=True), fields.copy(deep=True) + 1.0
     final["msl"][8:] = np.nan
     preliminary["msl"][:8] = np.nan
-    both = xr.concat([final, preliminary], pd.Index([1, 5], name="expver"))
+    preliminary["msl"][3] = 0.0  # both have it: the final one counts
+    parts = {1: final, 5: preliminary}
+    both = xr.concat([parts[k] for k in order], pd.Index(order, name="expver"))
     both.to_netcdf(tmp_path / "both.nc")
     got = open_fields([tmp_path / "both.nc"], ["msl"])
     wanted = open_fields_of(fields, tmp_path)

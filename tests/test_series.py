@@ -68,6 +68,13 @@ def test_kinds_spells_and_days_without_a_value(tmp_path):
     assert got.unused == {"incidents_outside_times": 0, "times_without_label": 2}
 
 
+def test_infinite_values_are_not_known(tmp_path, caplog):
+    (tmp_path / "r.csv").write_text("time,tp\n2001-01-01,3\n2001-01-02,inf\n2001-01-03,12\n")
+    table = read_series(Series(str(tmp_path / "r.csv"), "tp"))
+    assert table["tp"].isna().tolist() == [False, True, False]
+    assert "1 infinite values" in caplog.text
+
+
 def test_bad_series(tmp_path):
     path = island(tmp_path / "r.nc")
     days = pd.date_range("2001-01-01", periods=8)

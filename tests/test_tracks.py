@@ -130,3 +130,27 @@ def test_deepening_of_the_north_atlantic(tmp_path):
     np.testing.assert_array_equal(
         made["deepening_bergeron"][inside].isna(), kept["deepening_bergeron"][inside].isna()
     )
+
+
+def test_repeated_entries_change_nothing_and_contradictions_are_said(tmp_path, caplog):
+    text = "time,latitude,longitude,storm_id,pressure_hpa\n"
+    first, last = "2001-01-01 00:00,50,10,A,1000\n", "2001-01-02 00:00,50,12,A,960\n"
+    (tmp_path / "once.csv").write_text(text + first + last)
+    (tmp_path / "twice.csv").write_text(text + first + first + last)
+    once, twice = (read_catalogue(tmp_path / f"{n}.csv") for n in ("once", "twice"))
+    pd.testing.assert_frame_equal(once, twice)
+    assert once["deepening_bergeron"].iloc[1] > 1
+    assert "1 entries of" in caplog.text and "repeat others" in caplog.text
+    (tmp_path / "unlike.csv").write_text(text + first + first.replace("1000", "990") + last)
+    unlike = read_catalogue(tmp_path / "unlike.csv")
+    assert unlike["deepening_bergeron"].isna().all() and "contradict others" in caplog.text
+
+
+def test_impossible_values_are_missing_for_every_filter(tmp_path, caplog):
+    (tmp_path / "c.csv").write_text(
+        "time,latitude,longitude,storm_id,pressure_hpa\n"
+        "2001-01-01,50,10,A,-999\n2001-01-02,50,10,A,965\n"
+    )
+    table = read_catalogue(tmp_path / "c.csv")
+    assert select_rows(table, {"pressure_hpa": {"max": 970}}).tolist() == [False, True]
+    assert "must lie within 800 to 1100, got `-999`" in caplog.text
