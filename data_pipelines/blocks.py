@@ -17,12 +17,11 @@ from dask.delayed import delayed
 
 from data_pipelines.parts import Layout, PartWriter, chunk_samples
 from data_pipelines.patches import Cutter, Listing
-from data_pipelines.quality import UNREADABLE, Finding, check_block
+from data_pipelines.quality import READ_ERRORS, UNREADABLE, Finding, check_block
 from data_pipelines.schema import SPLITS, Columns
 from data_pipelines.statistics import block_sums
 
 log = logging.getLogger(__name__)
-READ_ERRORS = (OSError, RuntimeError, ValueError)  # of netCDF, HDF5, Zarr and its codecs
 Take = Callable[..., dict[str, Any]]
 Wanted = list[tuple[int, int]]  # number of a chunk, and its first time step
 Work = Callable[[Take, da.Array, Wanted], list[dict[str, Any]]]

@@ -15,7 +15,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from data_pipelines.errors import InputError
-from data_pipelines.quality import Finding, check_block, joined
+from data_pipelines.quality import Finding, joined, read_block
 from data_pipelines.settings import Exceedance
 
 DAYS_AT_ONCE = 64
@@ -30,7 +30,8 @@ def daily_values(
 
     Args:
         field: canonical fields of one variable, lazy.
-        how: ``mean``, ``max`` or ``min``. A missing or impossible value makes its day missing.
+        how: ``mean``, ``max`` or ``min``. A missing or impossible value makes its day missing, and
+            so does a time step less than a day usually has.
         path: of the file.
         progress: shows a progress bar.
 
@@ -49,18 +50,25 @@ def daily_values(
     first = 0
     for size in tqdm(chunks, desc="daily values", disable=not progress, mininterval=1.0):
         here = slice(first, first + size)
-        block, found = check_block(field.isel(time=here).to_numpy(), field, times[here])
+        block, found = read_block(field.isel(time=here), times[here])
         findings += found
         for k, value in zip(number[here], block[:, 0], strict=True):
             current = combine(current, value) if k == begun else value.astype(np.float64)
             begun = int(k)
             values[k] = current
         first += size
+    counts = np.bincount(number)
     if how == "mean":
-        counts = np.bincount(number)
         for begin in range(0, len(days), DAYS_AT_ONCE):
             part = slice(begin, begin + DAYS_AT_ONCE)
             values[part] /= counts[part, None, None]
+    short = np.flatnonzero(counts < np.median(counts))
+    for day in short:
+        values[day] = np.nan
+    if len(short):
+        ends = days[short[0]].isoformat(), days[short[-1]].isoformat()
+        lost = int((np.median(counts) - counts[short]).sum())
+        findings.append(Finding("time", "missing", lost, *ends))
     return days, values, joined(findings)
 
 

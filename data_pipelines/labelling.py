@@ -16,7 +16,7 @@ from data_pipelines.exceedance import daily_values, spells, thresholds
 from data_pipelines.fields import open_fields
 from data_pipelines.incidents import read_catalogue, select_rows
 from data_pipelines.labels import PatchLabels, label_from_catalogue, steps_of
-from data_pipelines.quality import Finding, check_block, findings_of, joined
+from data_pipelines.quality import Finding, findings_of, joined, read_block
 from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid
 from data_pipelines.series import label_from_series, read_series
 from data_pipelines.settings import Fields, Incidents
@@ -126,7 +126,7 @@ def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
                 first += size
                 if len(inside):
                     block = field.isel(time=inside)
-                    values, found = check_block(block.to_numpy(), field, of_field[inside])
+                    values, found = read_block(block, of_field[inside])
                     findings.extend(found)
                     yield steps[inside], _marked(values[:, 0], incidents.mask.values)
 

@@ -35,6 +35,7 @@ LIMITS = {
 FINITE = float(np.finfo(np.float32).max)
 PROBLEMS = ("missing", "infinite", "impossible")
 UNREADABLE = "unreadable"
+READ_ERRORS = (OSError, RuntimeError, ValueError)  # of netCDF, HDF5, Zarr and its codecs
 
 
 @dataclass
@@ -120,6 +121,27 @@ def check_block(
                 first, last = (times[s].isoformat() for s in (steps[0], steps[-1]))
                 findings.append(Finding(name, problem, int(where.sum()), first, last))
     return clean, findings
+
+
+def read_block(
+    fields: xr.DataArray, times: pd.DatetimeIndex
+) -> tuple[npt.NDArray[np.float32], list[Finding]]:
+    """Reads a block of lazy fields and finds what cannot be used; see `check_block`.
+
+    A block that cannot be read is missing, and found.
+
+    Args:
+        fields: shape (time, variable, latitude, longitude).
+        times: of the block.
+    """
+    try:
+        values = fields.to_numpy()
+    except READ_ERRORS:
+        name = ", ".join(map(str, fields["variable"].values))
+        ends = times[0].isoformat(), times[-1].isoformat()
+        missing = np.full(fields.shape, np.nan, dtype=np.float32)
+        return missing, [Finding(name, UNREADABLE, fields.size, *ends)]
+    return check_block(values, fields, times)
 
 
 def time_findings(dataset: xr.Dataset) -> tuple[xr.Dataset, list[Finding]]:

@@ -25,7 +25,7 @@ def noise(days=DAYS, shape=(3, 4), seed=0):
 
 def test_daily_values_are_those_of_resample(tmp_path):
     """Oracle: xarray's resample of the eager field; days straddle the chunks."""
-    data = make_field(np.arange(40.0, 0.0, -5.0), np.arange(0.0, 40.0, 5.0), steps=23)
+    data = make_field(np.arange(40.0, 0.0, -5.0), np.arange(0.0, 40.0, 5.0), steps=24)
     data["msl"][7, 2, 3] = np.nan
     data.to_netcdf(tmp_path / "f.nc")
     field = open_fields([tmp_path / "f.nc"], ["msl"]).chunk(time=3)
@@ -35,6 +35,32 @@ def test_daily_values_are_those_of_resample(tmp_path):
         np.testing.assert_allclose(got, wanted.values, rtol=1e-6)
         assert list(days) == list(wanted.indexes["time"])
         assert [f.problem for f in findings] == ["missing"]
+
+
+@pytest.mark.parametrize("how", ["mean", "max", "min"])
+def test_days_that_lack_a_step_or_cannot_be_read_are_missing(tmp_path, monkeypatch, how):
+    data = make_field(np.linspace(20.0, 0, 5), np.arange(0.0, 30, 5), steps=40)
+    data.isel(time=np.delete(np.arange(40), 13)).to_netcdf(tmp_path / "f.nc")
+    field = open_fields([tmp_path / "f.nc"], ["msl"]).chunk(time=8)
+    whole = data["msl"].resample(time="1D")
+    read = xr.DataArray.to_numpy
+
+    def broken(self):
+        if self.sizes.get("time") == 8 and self["time"].values[0] == field["time"].values[24]:
+            raise RuntimeError("NetCDF: HDF error")
+        return read(self)
+
+    monkeypatch.setattr(xr.DataArray, "to_numpy", broken)
+    _, values, findings = daily_values(field, how, tmp_path / "values")
+    monkeypatch.undo()
+    missing = np.isnan(values).all(axis=(1, 2))
+    # Day 3 lacks a step; the chunk from step 24 (06 UTC of day 6, as one is gone) is unreadable.
+    assert np.flatnonzero(missing).tolist() == [3, 6, 7, 8]
+    wanted = getattr(whole, how)().values
+    np.testing.assert_allclose(np.asarray(values)[~missing], wanted[~missing], rtol=1e-6)
+    assert {(f.variable, f.problem) for f in findings} == {
+        ("msl", "unreadable"), ("time", "missing"),
+    }  # fmt: skip
 
 
 def test_thresholds_are_quantiles_of_the_window_around_the_day_of_the_year():
