@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from data_pipelines.labels import UNKNOWN, PatchLabels, storm_sets
 from data_pipelines.schema import GROUPS, FloatArray, IntArray, PatchGrid
 
+BRIDGE = pd.Timedelta(days=3)  # steps apart within which an incident goes on over a hole
 NEAR_MISS = 0.5  # a hard negative has at least this part of the share of an incident
 Events = Iterable[tuple[IntArray, npt.NDArray[np.float32]]]
 
@@ -101,13 +102,15 @@ def join_patches(table: pd.DataFrame, times: pd.DatetimeIndex, grid: PatchGrid) 
 
     Args:
         table: ``step, row, column`` of patches, each once.
-        times: times of the fields. Steps further apart than usual do not touch.
+        times: times of the fields. Steps further apart than usual, and than BRIDGE, do not touch:
+            a file that is missing must not cut an incident in two, one half for each split.
         grid: where patches lie.
     """
     if table.empty:
         return []
-    gaps = np.diff(times.to_numpy()).astype(np.int64)
-    follows = np.r_[gaps <= 1.5 * np.median(gaps), False] if len(gaps) else np.array([False])
+    gaps = np.diff(times.to_numpy("datetime64[ns]")).astype(np.int64)
+    reach = max(1.5 * float(np.median(gaps)), BRIDGE.value) if len(gaps) else 0.0
+    follows = np.r_[gaps <= reach, False]
     step, row, column = (table[k].to_numpy(dtype=np.int64) for k in ("step", "row", "column"))
     key = (step * grid.rows + row) * grid.columns + column
     order = np.argsort(key)

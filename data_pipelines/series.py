@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from data_pipelines.areas import BRIDGE
 from data_pipelines.coordinates import TIME_NAMES
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.labels import PatchLabels, steps_of, storm_sets
@@ -119,10 +120,14 @@ def label_from_series(
     entries = pd.DatetimeIndex(table["time"])
     steps = steps_of(entries, times, match_time, "incidents.series")
     incident = np.asarray(kind) == GROUPS.index("incident")
-    apart = np.diff(entries.to_numpy()).astype(np.int64)
-    joined = np.r_[False, (apart <= 1.5 * np.median(apart)) & incident[1:] & incident[:-1]]
-    spell = np.maximum.accumulate(np.where(joined, 0, np.arange(len(entries))))
-    names = np.where(incident, entries[spell].strftime("%Y%m%dT%H"), "")
+    # Over a day without a value an incident goes on, as over one that is missing.
+    given = np.flatnonzero(known)
+    apart = np.diff(entries[given].to_numpy("datetime64[ns]")).astype(np.int64)
+    reach = max(1.5 * float(np.median(apart)), BRIDGE.value) if len(apart) else 0.0
+    joined = np.r_[False, (apart <= reach) & incident[given][1:] & incident[given][:-1]]
+    begun = np.maximum.accumulate(np.where(joined, 0, np.arange(len(given))))
+    names = np.full(len(entries), "", dtype=object)
+    names[given] = np.where(incident[given], entries[given[begun]].strftime("%Y%m%dT%H"), "")
     labelled = known & (steps >= 0) & (np.asarray(kind) > 0)
     unlabelled = np.ones(len(times), dtype=bool)
     unlabelled[steps[known & (steps >= 0)]] = False

@@ -65,6 +65,17 @@ def test_incidents_join_across_the_date_line_but_not_across_a_gap_in_time():
     assert first.startswith("20010101")
 
 
+def test_a_missing_file_does_not_cut_an_incident_in_two():
+    """Two days are gone, less than the gap between splits: both halves keep one name."""
+    times = pd.DatetimeIndex(["2001-01-01", "2001-01-02", "2001-01-05", "2001-01-06"])
+    table = pd.DataFrame({"step": [1, 2], "row": [1, 1], "column": [1, 1]})
+    first, second = join_patches(table, times, GRIDS["region"])
+    assert first == second
+    six_hourly = pd.date_range("2001-01-01", periods=8, freq="6h").delete([3, 4])
+    first, second = join_patches(table.assign(step=[2, 3]), six_hourly, GRIDS["region"])
+    assert first == second
+
+
 def test_kinds_and_what_is_not_known():
     grid = GRIDS["region"]
     times = pd.date_range("2001-01-01", periods=4)

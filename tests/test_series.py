@@ -75,6 +75,14 @@ def test_infinite_values_are_not_known(tmp_path, caplog):
     assert "1 infinite values" in caplog.text
 
 
+def test_a_day_without_a_value_does_not_cut_an_incident_in_two(tmp_path):
+    days = pd.date_range("2001-01-01", periods=8)
+    rain = [0, 20, np.nan, 20, 0, 20, 0, 20]
+    pd.DataFrame({"time": days, "tp": rain}).to_csv(tmp_path / "r.csv", index=False)
+    names = label(tmp_path / "r.csv", days).table.set_index("step")["incident_id"]
+    assert names[1] == names[3] != names[5] != names[7]
+
+
 def test_bad_series(tmp_path):
     path = island(tmp_path / "r.nc")
     days = pd.date_range("2001-01-01", periods=8)
