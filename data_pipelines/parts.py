@@ -144,7 +144,7 @@ def is_whole(folder: Path, number: int) -> bool:
     return altered(folder, facts["files"]) is None
 
 
-def altered(folder: Path, files: Mapping[str, list[int]]) -> str | None:
+def altered(folder: Path, files: Mapping[str, list[int]], *, verify: bool = False) -> str | None:
     """The first file that is not what it was when it was written; None if all are.
 
     A file of the same size and time of change is taken as unchanged; of any other the checksum
@@ -153,6 +153,7 @@ def altered(folder: Path, files: Mapping[str, list[int]]) -> str | None:
     Args:
         folder: of the store.
         files: name -> checksum, size in bytes, time of change in ns.
+        verify: takes nothing as unchanged: what a disk has lost keeps its time.
     """
     for name, (checksum, size, changed) in files.items():
         try:
@@ -161,7 +162,8 @@ def altered(folder: Path, files: Mapping[str, list[int]]) -> str | None:
             return name
         if facts.st_size != size:
             return name
-        if facts.st_mtime_ns != changed and _checksum(folder / name) != checksum:
+        unsure = verify or facts.st_mtime_ns != changed
+        if unsure and _checksum(folder / name) != checksum:
             return name
     return None
 

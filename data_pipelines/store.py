@@ -21,8 +21,13 @@ CHUNK_FACTS = ("chunk_part", "chunk_checksum", "chunk_bytes", "chunk_changed")
 VARIABLE_COORDS = ("units", "standard_name", "base_variable", "lag")
 
 
-def open_store(path: str | Path) -> xr.Dataset:
+def open_store(path: str | Path, *, verify: bool = False) -> xr.Dataset:
     """Opens a finished patch store lazily.
+
+    Args:
+        path: of the store.
+        verify: reads every file once and compares checksums; else only those of files whose time
+            of change differs, such as after a copy.
 
     Returns:
         Dataset as of the contract; ``incident_id`` and ``reason`` as text.
@@ -42,7 +47,7 @@ def open_store(path: str | Path) -> xr.Dataset:
             f"the patch store {path} is unfinished or of another version. Delete it and run "
             "`weather-tdr build CONFIG` again."
         )
-    _refuse_altered(path, store)
+    _refuse_altered(path, store, verify=verify)
     del store.attrs[FILES], store.attrs[CHECKSUM]
     store = store.drop_vars(CHUNK_FACTS)
     described = store.attrs["variables"]
@@ -57,7 +62,7 @@ def open_store(path: str | Path) -> xr.Dataset:
     return store
 
 
-def _refuse_altered(path: Path, store: xr.Dataset) -> None:
+def _refuse_altered(path: Path, store: xr.Dataset, *, verify: bool) -> None:
     """Every file, and every attribute of the store, must be what it was when it was written."""
     attributes = zarr.open_group(path, mode="r").attrs.asdict()
     if attributes.get(CHECKSUM) != attributes_checksum(attributes):
@@ -66,12 +71,12 @@ def _refuse_altered(path: Path, store: xr.Dataset) -> None:
             "zarr.json. Delete the store and run `weather-tdr build CONFIG` again."
         )
     manifest = {"the values of the samples": store.attrs[FILES]}
-    if altered(path, store.attrs[FILES]) is None:
+    if altered(path, store.attrs[FILES], verify=verify) is None:
         facts = np.stack([store[k].to_numpy() for k in CHUNK_FACTS], axis=1)
         for chunk, (part, *of_file) in enumerate(facts.tolist()):
             manifest.setdefault(f"part {part}", {})[chunk_file(chunk)] = of_file
     for part, files in manifest.items():
-        if (name := altered(path, files)) is not None:
+        if (name := altered(path, files, verify=verify)) is not None:
             raise InputError(
                 f"the patch store {path} must be as it was written, got {name} of {part} changed "
                 "or missing. Delete the store and run `weather-tdr build CONFIG` again."

@@ -231,6 +231,19 @@ def test_an_altered_store_is_refused_by_part(reference, tmp_path):
                 open_store(path)
         (path / file).write_bytes(data)
     open_store(path)
+    # What a disk loses keeps its time of change: only reading it shows.
+    file, facts = path / "patches" / "c.2.0.0.0", (path / "patches" / "c.2.0.0.0").stat()
+    data = file.read_bytes()
+    shutil.copytree(path, tmp_path / "rotten.zarr", copy_function=shutil.copy2)
+    stored = open_store(reference).encoding["source"]
+    original = Path(stored) / "patches" / "c.2.0.0.0"
+    rotten = tmp_path / "rotten.zarr" / "patches" / "c.2.0.0.0"
+    rotten.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(rotten, ns=(facts.st_atime_ns, original.stat().st_mtime_ns))
+    open_store(tmp_path / "rotten.zarr")
+    with pytest.raises(InputError, match=r"c\.2\.0\.0\.0 of part 0 changed"):
+        open_store(tmp_path / "rotten.zarr", verify=True)
+    open_store(path, verify=True)
     attributes = json.loads((path / "zarr.json").read_text())
     for change in ({"variables": None}, {"grid": {"stride": 3}}, {"more": 1}):
         changed = {**attributes, "attributes": {**attributes["attributes"], **change}}

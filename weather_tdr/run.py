@@ -81,7 +81,7 @@ def build(config: Config, *, progress: bool = True) -> Path:
 
 def train_all(config: Config, *, resume: bool = False, progress: bool = True) -> list[Path]:
     """Trains every method of a run on its patch store; returns their folders."""
-    store = open_store(config.folder / "patches.zarr")
+    store = open_store(config.folder / "patches.zarr", verify=True)  # training reads it all anyway
     if config.of_images:
         wanted = image_settings(config.images, config.seed)
     else:
