@@ -98,7 +98,8 @@ def _run_facts(detector: Detector, config: Config, store: xr.Dataset) -> str:
         facts["images"] = config.images.dataset
     else:
         facts["fields"] = ", ".join(config.fields.paths)
-        facts["incidents"] = f"{config.incidents.rule}: {config.incidents.catalogue}"
+        catalogue = f": {config.incidents.catalogue}" if config.incidents.catalogue else ""
+        facts["incidents"] = config.incidents.rule + catalogue
         facts["patch"] = (
             f"{grid['size']} points of {grid['dlat']:g} x {grid['dlon']:g} degrees, "
             f"every {grid['stride']}"

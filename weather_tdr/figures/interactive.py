@@ -31,7 +31,6 @@ from weather_tdr.figures.maps import COLOURS as PROBABILITY_COLOURS
 from weather_tdr.figures.maps import LEVELS
 
 MOST_VALUES = 25_000_000  # of all frames together, one byte each
-MISSING = 255
 PLAY_MS = 350
 HOVER = {
     "probability": "probability {:.3g}",
