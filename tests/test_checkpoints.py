@@ -232,6 +232,13 @@ def test_a_flipped_bit_anywhere_is_seen(tmp_path_factory, byte, bit):
     assert all(torch.equal(tensors[k], back[k]) for k in tensors)
 
 
+def test_the_same_state_gives_the_same_bytes(tmp_path):
+    tensors = {k: torch.arange(3.0) for k in "abcdef"}
+    for k in range(8):
+        save_checkpoint(tmp_path / f"{k}.safetensors", tensors, {"step": 3, "x": [None, 1.5]})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_without_a_folder_nothing_is_kept():
     nothing = Checkpoints(None, 2)
     nothing.save(3, {}, {})

@@ -41,8 +41,9 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
     text = json.dumps(facts)
     try:
         try:
-            metadata = {"facts": text, "sha256": _digest(contiguous, text)}
-            save_file(contiguous, partial, metadata=metadata)
+            # One key, as safetensors writes several in any order: the same state, the same bytes.
+            about = json.dumps([_digest(contiguous, text), text])
+            save_file(contiguous, partial, metadata={"checked": about})
         except SafetensorError as error:
             raise OSError(None, str(error), str(path)) from error
         with partial.open("rb") as file:
@@ -65,11 +66,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except (SafetensorError, ValueError) as error:
+        if "checked" in metadata:
+            checksum, text = json.loads(metadata["checked"])
+        else:  # models of older releases have no checksum
+            checksum, text = None, metadata["facts"]
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it and train again.") from error
-    text = metadata.get("facts", "{}")
-    # Models of older releases have no checksum.
-    if "sha256" in metadata and metadata["sha256"] != _digest(tensors, text):
+    if checksum is not None and checksum != _digest(tensors, text):
         raise InputError(f"{path} is damaged (its checksum differs). Delete it and train again.")
     return tensors, json.loads(text)
 
