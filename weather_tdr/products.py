@@ -16,7 +16,7 @@ from weather_tdr.candidates import KM_PER_DEGREE, find_peaks, find_regions
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.figures.canvas import save_figure
 from weather_tdr.figures.maps import PANELS, animate, incident_figure, sequence_figure
-from weather_tdr.figures.scene import Scene
+from weather_tdr.figures.scene import Scene, strongest
 from weather_tdr.figures.series import probability_series
 from weather_tdr.incident_files import write_incidents
 from weather_tdr.maps import Maps, incident_map_on, write_map
@@ -92,7 +92,8 @@ def draw_maps(
         peaks = peaks if ground is None else ground(peaks)
         found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
     found = with_tracks(found, times, maps)
-    pressure = pressure_now(fields)
+    lags = pressure_lags(fields)
+    pressure = None if lags is None else lags[0]
     if pressure is not None and not detector.whole_field:
         found["pressure_hpa"] = lowest_pressure(found, pressure, maps.radius_km)
     summary: dict[str, Any] = {}
@@ -138,8 +139,8 @@ def _draw(
             trail=trail,
         )
 
-    strongest = found.sort_values("probability", ascending=False).drop_duplicates("time")
-    times = list(strongest["time"].head(maps.figures))
+    ranked = found.sort_values("probability", ascending=False).drop_duplicates("time")
+    times = list(ranked["time"].head(maps.figures))
     if not times and maps.figures and bool(found_map.notnull().any()):
         # Nothing found: show where the network was least sure of that.
         times = [pd.Timestamp(found_map.max(["latitude", "longitude"]).idxmax("time").item())]
@@ -152,10 +153,10 @@ def _draw(
     page = folder / "figures" / "sequence.png"
     page.unlink(missing_ok=True)
     if len(found) and maps.figures:
-        track = found[found["track_id"] == _strongest(found)["track_id"]]
+        track = found[found["track_id"] == strongest(found)["track_id"]]
         at = _around_track(found_map["time"].to_numpy(), track)
         scenes = [scene(t, track[track["time"] <= t]) for t in at]
-        middle = _strongest(track)
+        middle = strongest(track)
         centre = (float(middle["longitude"]), float(middle["latitude"]))
         title = f"{by}: the strongest track, number {middle['track_id']}"
         save_figure(sequence_figure(scenes, centre, title), page)
@@ -168,15 +169,11 @@ def _draw(
         )  # fmt: skip
 
 
-def _strongest(found: pd.DataFrame) -> "pd.Series[Any]":
-    return found.iloc[int(found["probability"].to_numpy().argmax())]
-
-
 def _around_track(
     times: npt.NDArray[np.datetime64], track: pd.DataFrame
 ) -> npt.NDArray[np.datetime64]:
     """Up to six consecutive times, the most probable position in the middle of them."""
-    peak = np.searchsorted(times, _strongest(track)["time"].to_datetime64())
+    peak = np.searchsorted(times, strongest(track)["time"].to_datetime64())
     first = int(np.clip(peak - PANELS // 2, 0, max(len(times) - PANELS, 0)))
     return times[first : first + PANELS]
 
@@ -223,9 +220,3 @@ def inside_map(truth: pd.DataFrame, found_map: xr.DataArray) -> pd.DataFrame:
     )
     there = found_map.sel(at, method="nearest").notnull().to_numpy()
     return chosen[there].reset_index(drop=True)
-
-
-def pressure_now(fields: xr.DataArray) -> xr.DataArray | None:
-    """Sea-level pressure without lag, Pa, if it is among the fields."""
-    lags = pressure_lags(fields)
-    return None if lags is None else lags[0]

@@ -29,6 +29,7 @@ from weather_tdr.coastlines import coastlines, unrolled
 from weather_tdr.figures.canvas import COLOURS, colour_of
 from weather_tdr.figures.maps import COLOURS as PROBABILITY_COLOURS
 from weather_tdr.figures.maps import LEVELS
+from weather_tdr.figures.scene import strongest
 
 MOST_VALUES = 25_000_000  # of all frames together, one byte each
 PLAY_MS = 350
@@ -103,8 +104,7 @@ def incident_map_view(
     frames = _levels(probability.to_numpy())
     first = 0
     if len(found):
-        strongest = found["time"].iloc[[int(found["probability"].to_numpy().argmax())]]
-        first = int(times.get_indexer(pd.DatetimeIndex(strongest))[0])
+        first = int(times.get_indexer(pd.DatetimeIndex([strongest(found)["time"]]))[0])
     shape = frames.shape[1:]
     source = ColumnDataSource({"image": [frames[first]]})
     shown = figure(

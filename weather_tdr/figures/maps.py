@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from tqdm import tqdm
 
@@ -21,7 +22,7 @@ from weather_tdr.figures.scene import Scene, Window
 
 # Rare incidents have small probabilities that matter; white below the first level.
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
-COLOURS = "YlOrRd"
+COLOURS, NO_MAP = "YlOrRd", "0.92"
 FOUND, TRUE, MISSED = "#0072B2", "#000000", "#000000"
 PANELS = 6
 FRAMES_A_SECOND = 4
@@ -144,11 +145,12 @@ def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False
     mesh = axes.pcolormesh(
         probability["longitude"],
         probability["latitude"],
-        probability.where(probability >= LEVELS[0]).to_numpy(),
+        np.ma.masked_invalid(probability.to_numpy()),
         cmap=_colours(),
         norm=BoundaryNorm(LEVELS, _colours().N),
         shading="nearest",
     )
+    axes.set_facecolor(NO_MAP)  # where there is no probability
     for line in coastlines():
         axes.plot(*unrolled(line, window.west).T, color="0.55", linewidth=0.7)
     if scene.pressure is not None:
@@ -171,7 +173,7 @@ def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False
 def _colours() -> Colormap:
     from matplotlib import colormaps
 
-    return colormaps[COLOURS]
+    return colormaps[COLOURS].with_extremes(under="white", bad=NO_MAP)
 
 
 def _contours(axes: Axes, pressure: xr.DataArray, *, labels: bool) -> None:
@@ -226,7 +228,7 @@ def _legend(figure: Figure, scenes: Sequence[Scene]) -> None:
             markeredgecolor="white" if filled else colour,
         )  # fmt: skip
 
-    handles = [mark("D", FOUND, "found")]
+    handles: list[Artist] = [mark("D", FOUND, "found")]
     if any(s.trail is not None for s in scenes):
         handles.append(Line2D([], [], color=FOUND, label="track so far"))
     if any(s.truth is not None for s in scenes):
@@ -239,4 +241,5 @@ def _legend(figure: Figure, scenes: Sequence[Scene]) -> None:
         handles.append(
             Line2D([], [], color="0.35", linewidth=0.8, label="sea-level pressure (hPa)")
         )
+    handles.append(Patch(color=NO_MAP, label="no map"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

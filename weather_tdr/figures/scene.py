@@ -1,6 +1,7 @@
 """What a picture of an incident map shows, and which part of the globe."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,11 @@ import xarray as xr
 from data_pipelines.schema import is_global
 
 HALF_WIDTH, HALF_HEIGHT = 40.0, 22.0  # degrees, of the map around an incident
+
+
+def strongest(found: pd.DataFrame) -> "pd.Series[Any]":
+    """The row of the most probable incident, the first of equal ones."""
+    return found.iloc[int(found["probability"].to_numpy().argmax())]
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Scene:
     def centre(self) -> tuple[float, float]:
         """Longitude and latitude of the strongest incident, or of the highest probability."""
         if len(self.found):
-            best = self.found.iloc[int(self.found["probability"].to_numpy().argmax())]
+            best = strongest(self.found)
             return float(best["longitude"]), float(best["latitude"])
         peak = self.probability.fillna(0.0).argmax(["latitude", "longitude"])
         point = self.probability.isel(peak)
