@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Bad input or configuration. One line: the thing, what is wrong, the value, the fix."""
 
 
+class RankLost(RuntimeError):
+    """Of several processes that work together, another one has died."""
+
+
 class Diverged(InputError):
     """A loss is no longer finite."""
 

@@ -19,9 +19,9 @@ from weather_tdr.class_scores import class_scores, rare_classes
 from weather_tdr.cli import main
 from weather_tdr.cost import CASES, measure_cost
 from weather_tdr.image_models import make_network
+from weather_tdr.schedules import SCHEDULES
 from weather_tdr.scores import Counts
 from weather_tdr.tables import by_score, overview_markdown
-from weather_tdr.train import SCHEDULES
 
 CONFIG = """
 name: tiny

@@ -190,8 +190,28 @@ def test_other_grids_and_units_are_refused(small, small_files, tmp_path):
     other["msl"] = other["msl"].assign_attrs(units="m")
     other.to_netcdf(tmp_path / "other.nc")
     model = detector(8, 2)
-    with pytest.raises(InputError, match="must have units `Pa`"):
+    with pytest.raises(InputError, match="must have the units `Pa` as in training, got `m`"):
         incident_map(model, open_fields([tmp_path / "other.nc"], **model.open_arguments()))
+    other["msl"] = small[0]["msl"].assign_attrs(standard_name="air_temperature")
+    other.to_netcdf(tmp_path / "named.nc")
+    with pytest.raises(InputError, match=r"standard_name `air_p.*` as in training, got `air_temp"):
+        incident_map(model, open_fields([tmp_path / "named.nc"], **model.open_arguments()))
+
+
+def test_other_variables_and_lags_are_refused_and_the_error_says_how(small_files):
+    model = detector(8, 2)
+    arguments = model.open_arguments()
+    for changed, how in (
+        (
+            {"lags": ["0h", "-12h"]},
+            "without msl-24h, vo850-24h and with msl-12h",
+        ),
+        ({"lags": ["0h"]}, "without msl-24h, vo850-24h"),
+        ({"variables": ["vo850", "msl"], "standard_names": []}, "in another order"),
+    ):
+        fields = open_fields([small_files[0]], **(arguments | changed))
+        with pytest.raises(InputError, match=f"got them {how}"):
+            incident_map(model, fields)
 
 
 def test_written_map_is_cf(small_files, tmp_path):

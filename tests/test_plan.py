@@ -6,7 +6,6 @@ from test_train import toy
 from torch.nn.functional import cross_entropy
 
 from data_pipelines.schema import GROUPS, LABELS
-from weather_tdr.data import concatenate
 from weather_tdr.methods.method import Method, load_method
 from weather_tdr.models import PatchNet
 from weather_tdr.plan import by_weight, make_plan
@@ -24,7 +23,7 @@ def planned(method, model=None, **kw):
     plan = make_plan(
         recipe, model, optimizer, train, target, torch.Generator().manual_seed(0), **arguments
     )
-    return plan, concatenate(train, target)
+    return plan, train.and_then(target)
 
 
 def drawn(plan, steps):
@@ -72,7 +71,8 @@ def test_the_stepper_knows_what_the_equations_need():
     plan, pool = planned("tdr_faithful")
     plan.step(0, 0.07, pool[torch.arange(50)], pool[torch.arange(300, 312)])
     rule = plan.stepper
-    assert (rule.learning_rate, rule.l2, rule.steps_in_all) == (0.07, 0.01, 100)
+    assert (rule.learning_rate, rule.steps_in_all) == (0.07, 100)
+    assert rule.l2 == dict.fromkeys(dict(plan.model.named_parameters()), 0.01)
     assert rule.optimizer is plan.optimizer and plan.optimizer.param_groups[0]["lr"] == 0.07
 
 

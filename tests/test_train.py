@@ -234,6 +234,7 @@ def test_checkpoint_round_trip(tmp_path):
 
 
 def test_patchnet_refuses_what_it_cannot_cut():
+    PatchNet(4, 8, 2, width=4)  # as many channels as variables
     with pytest.raises(InputError, match="power of two"):
         PatchNet(2, 9, 3)
     with pytest.raises(InputError, match="too small"):

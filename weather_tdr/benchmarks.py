@@ -31,7 +31,7 @@ from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import load_method
 from weather_tdr.run import build
 from weather_tdr.tables import benchmark_markdown, main_score
-from weather_tdr.train import Train
+from weather_tdr.train_settings import Train
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from weather_tdr.augment import augmentation
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.class_scores import balanced_accuracy, class_scores, rare_classes
 from weather_tdr.data import Batch, load_split
+from weather_tdr.devices import pick_device
 from weather_tdr.evaluate import class_probabilities
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.losses import with_cosine_layer
@@ -28,7 +29,8 @@ from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import commit, no_nan
 from weather_tdr.models import PatchNet
 from weather_tdr.scores import choose_threshold, ranking_scores
-from weather_tdr.train import Train, fit
+from weather_tdr.train import fit
+from weather_tdr.train_settings import Train
 
 VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
 
@@ -56,7 +58,7 @@ def run_cell(
     model = make_model(store, network, settings)
     if network and recipe.loss == "ldam":
         model = with_cosine_layer(model)
-    model = model.to(own_device())
+    model = model.to(pick_device(train.device, own_turn()))
     train_set = load_split(store, "train")
     row |= {
         "method": recipe.name,
@@ -108,12 +110,9 @@ def _scores(model: nn.Module, store: xr.Dataset, network: str, train: Batch) -> 
     return {**scores, "validation_score": validation}
 
 
-def own_device() -> torch.device:
-    """The GPU of this process, the processes taking turns; the CPU where there is none."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    turn = int((*multiprocessing.current_process()._identity, 1)[0]) - 1
-    return torch.device("cuda", turn % torch.cuda.device_count())
+def own_turn() -> int:
+    """Number of this process among those of the benchmark, from 0 on."""
+    return int((*multiprocessing.current_process()._identity, 1)[0]) - 1
 
 
 def make_model(store: xr.Dataset, network: str, settings: Train) -> nn.Module:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import InputError, RankLost
 
 CONFIG_COMMANDS = {
     "build": "cut the fields of CONFIG into the patch store",
@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RankLost as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         where = error.filename or "a file"
         print(
@@ -91,12 +94,12 @@ def _dispatch(argv: list[str]) -> None:
     _common(sub, resume=False)
     sub = commands.add_parser(
         "benchmark",
-        help="methods x seeds on one data set; cost of steering; speed of pipelines and of maps",
+        help="methods x seeds on one data set; cost of steering; speed of all",
     )
     sub.add_argument(
         "config",
         metavar="CONFIG",
-        help="configs/benchmarks/NAME.yaml, cost, pipelines or maps",
+        help="configs/benchmarks/NAME.yaml, cost, training, pipelines or maps",
     )
     _common(sub, resume=False)
     sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
@@ -111,18 +114,24 @@ def _dispatch(argv: list[str]) -> None:
     takes_overrides = arguments.command in (*CONFIG_COMMANDS, "demo", "benchmark")
     if overrides and not takes_overrides:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    logging.basicConfig(
-        level=logging.WARNING if arguments.quiet else logging.INFO, format="%(message)s"
-    )
-    logging.getLogger("distributed").setLevel(logging.WARNING)
     # Everything heavy is imported only now: --help and typing errors answer at once.
     from data_pipelines.cluster import Cluster
-    from weather_tdr import configs_folder, run
+    from weather_tdr import configs_folder, ranks, run
     from weather_tdr.assess import evaluate_all
     from weather_tdr.config import load_config, read_config
+    from weather_tdr.devices import pick_device
     from weather_tdr.report import write_report
     from weather_tdr.settings import read_yaml
 
+    rank, number = ranks.wanted()
+    if number > 1 and arguments.command != "train":
+        raise InputError(
+            f"COMMAND must be `train` with several processes, got `{arguments.command}`. "
+            "Start it without torchrun."
+        )
+    level = logging.ERROR if rank else logging.WARNING if arguments.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s")
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     progress = not arguments.quiet and sys.stderr.isatty()
     if arguments.command == "map":
         maps = run.maps_of(Path(arguments.run))
@@ -155,6 +164,12 @@ def _dispatch(argv: list[str]) -> None:
             pipelines = read_yaml(PipelineBenchmark, None, overrides)
             print(run_pipelines(pipelines).to_string(index=False))
             _tell(pipelines.folder)
+        elif arguments.config == "training":
+            from weather_tdr.training_benchmark import TrainingBenchmark, run_training
+
+            training = read_yaml(TrainingBenchmark, None, overrides)
+            print(run_training(training, progress=progress).to_string(index=False))
+            _tell(training.folder)
         elif arguments.config == "cost":
             cost = read_yaml(CostBenchmark, None, overrides)
             print(run_cost(cost, progress=progress).to_string(index=False))
@@ -193,7 +208,10 @@ def _dispatch(argv: list[str]) -> None:
         if arguments.command == "build":
             run.build(config, progress=progress)
         elif arguments.command == "train":
-            run.train_all(config, resume=arguments.resume, progress=progress)
+            with ranks.together(pick_device(config.train.device, ranks.place())):
+                run.train_all(config, resume=arguments.resume, progress=progress)
+            if rank:
+                return
         else:
             resume = getattr(arguments, "resume", False)
             print(_show(run.run(config, resume=resume, progress=progress)))
@@ -262,6 +280,7 @@ def _tell(folder: Path) -> None:
         "methods.png": "figure",
         "cost.csv": "cost of a step",
         "maps.csv": "speed of maps",
+        "training.csv": "speed of training",
     }
     for pattern in ("", "*/"):
         for name, note in notes.items():

@@ -18,7 +18,7 @@ from data_pipelines.synthetic import Synthetic
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.maps import Maps
 from weather_tdr.settings import read_yaml
-from weather_tdr.train import Train
+from weather_tdr.train_settings import Train
 
 
 @dataclass

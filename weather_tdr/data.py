@@ -1,11 +1,14 @@
 """From the patch store to tensors and batches."""
 
+import copy
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import psutil
 import torch
 import xarray as xr
 from torch import Tensor
@@ -14,6 +17,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.reader import PatchReader
 from data_pipelines.schema import SPLITS
 
+log = logging.getLogger(__name__)
 READ_SAMPLES = 8192
 
 
@@ -26,14 +30,12 @@ class Batch:
     groups: Tensor  # (n,) int64
 
     @classmethod
-    def of(cls, data: "Batch | tuple[Tensor, ...]") -> "Batch":
+    def of(cls, data: tuple[Tensor, ...]) -> "Batch":
         """From a tuple of inputs, labels and, if they are not the labels, groups.
 
         Raises:
             InputError: not two or three tensors of one length.
         """
-        if isinstance(data, Batch):
-            return data
         if len(data) not in (2, 3) or len({len(t) for t in data}) != 1 or len(data[0]) == 0:
             raise InputError(
                 "samples must be a tuple of inputs, labels and (if wanted) groups of one length, "
@@ -47,6 +49,27 @@ class Batch:
 
     def __getitem__(self, index: Tensor) -> "Batch":
         return Batch(self.patches[index], self.labels[index], self.groups[index])
+
+    def with_groups(self, groups: Tensor) -> "Batch":
+        """The same samples in other groups."""
+        return Batch(self.patches, self.labels, groups)
+
+    def and_then(self, other: "Samples") -> "Batch":
+        """These samples, and others after them.
+
+        Raises:
+            InputError: the others are not in memory.
+        """
+        if not isinstance(other, Batch):
+            raise InputError(
+                "train and target must both be in memory or both in a store, got only train in "
+                "memory. Load both, or neither."
+            )
+        pairs = zip(self._tensors(), other._tensors(), strict=True)
+        return Batch(*(torch.cat(pair) for pair in pairs))
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.patches, self.labels, self.groups
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
@@ -65,6 +88,7 @@ class StoredSamples:
     """
 
     def __init__(self, store: xr.Dataset, index: npt.NDArray[np.int64]) -> None:
+        self.store = store
         self.reader = PatchReader(store.encoding["source"])
         self.index = index
         self.labels = torch.from_numpy(store["label"].to_numpy()[index].astype(np.int64))
@@ -81,17 +105,42 @@ class StoredSamples:
         patches = patches.sub_(self.mean).div_(self.std)
         return Batch(patches, self.labels[index], self.groups[index])
 
+    def with_groups(self, groups: Tensor) -> "StoredSamples":
+        """The same samples in other groups."""
+        made = copy.copy(self)
+        made.groups = groups
+        return made
+
+    def and_then(self, other: "Samples") -> "StoredSamples":
+        """These samples, and others of the same store after them.
+
+        Raises:
+            InputError: the others are not of this store.
+        """
+        if not isinstance(other, StoredSamples) or other.store is not self.store:
+            raise InputError(
+                "train and target must both be in memory or both in one store, got only train in "
+                "the store. Load both, or neither."
+            )
+        made = StoredSamples(self.store, np.concatenate([self.index, other.index]))
+        return made.with_groups(torch.cat([self.groups, other.groups]))
+
     def __getitems__(self, index: list[int]) -> Batch:
         return self[torch.as_tensor(index)]
 
 
-def concatenate(first: Batch, second: Batch) -> Batch:
-    """Both, one after the other."""
-    return Batch(
-        torch.cat([first.patches, second.patches]),
-        torch.cat([first.labels, second.labels]),
-        torch.cat([first.groups, second.groups]),
-    )
+Samples = Batch | StoredSamples
+
+
+def samples_of(data: Samples | tuple[Tensor, ...]) -> Samples:
+    """Samples, or a tuple of tensors as `Batch.of` takes it."""
+    return Batch.of(data) if isinstance(data, tuple) else data
+
+
+def in_parts(samples: Samples) -> Iterator[Batch]:
+    """All samples in their order, at most READ_SAMPLES at once."""
+    for begin in range(0, len(samples), READ_SAMPLES):
+        yield samples[torch.arange(begin, min(begin + READ_SAMPLES, len(samples)))]
 
 
 def positions(store: xr.Dataset, split: str) -> npt.NDArray[np.int64]:
@@ -117,21 +166,29 @@ def normalise(values: npt.NDArray[np.float32], store_or_model: xr.Dataset) -> Te
     return torch.from_numpy(((values - mean) / std).astype(np.float32))
 
 
-def iterate(store: xr.Dataset, index: npt.NDArray[np.int64]) -> Iterator[Batch]:
-    """Batches of at most READ_SAMPLES samples, in the order of `index`."""
-    samples = StoredSamples(store, index)
-    for begin in range(0, len(index), READ_SAMPLES):
-        yield samples[torch.arange(begin, min(begin + READ_SAMPLES, len(index)))]
+def stored_split(store: xr.Dataset, split: str) -> StoredSamples:
+    """A whole split, left in the store."""
+    return StoredSamples(store, positions(store, split))
 
 
 def load_split(store: xr.Dataset, split: str) -> Batch:
     """A whole split in memory."""
-    parts = list(iterate(store, positions(store, split)))
+    parts = list(in_parts(stored_split(store, split)))
     return Batch(
         torch.cat([p.patches for p in parts]),
         torch.cat([p.labels for p in parts]),
         torch.cat([p.groups for p in parts]),
     )
+
+
+def samples_to_train(store: xr.Dataset) -> tuple[Samples, Samples]:
+    """Train and target: in memory where half of it is free for them, else left in the store."""
+    of_train, of_target = (stored_split(store, name) for name in ("train", "target"))
+    size = 4 * int(np.prod(store["patches"].shape[1:])) * (len(of_train) + len(of_target))
+    if 2 * size <= psutil.virtual_memory().available:
+        return load_split(store, "train"), load_split(store, "target")
+    log.info("training reads its %.3g GiB of patches from the store as it goes", size / 2**30)
+    return of_train, of_target
 
 
 def sample_table(store: xr.Dataset, split: str) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from scores.probability import brier_score
 from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
-from weather_tdr.data import iterate, positions
+from weather_tdr import ranks
+from weather_tdr.data import StoredSamples, in_parts, positions
 from weather_tdr.intervals import bootstrap_average_precision, count_intervals, storm_blocks
 from weather_tdr.models import log_odds
 from weather_tdr.scores import Counts, choose_threshold, ranking_scores
@@ -24,15 +25,21 @@ EVALUATED = ("validation", "test")
 def _logits(
     model: nn.Module, store: xr.Dataset, split: str
 ) -> tuple[Tensor, npt.NDArray[np.int64]]:
+    """Of every sample once: each rank computes its part, and gets those of the others."""
     device = next(model.parameters()).device
     model.eval()
-    parts, labels = [], []
+    index = positions(store, split)
+    own = ranks.own_part(index)
+    parts = []
     with torch.inference_mode():
-        for batch in iterate(store, positions(store, split)):
+        for batch in in_parts(StoredSamples(store, index[own])):
             for patches in torch.split(batch.patches, PREDICT_SAMPLES):
-                parts.append(model(patches.to(device)).double().cpu())
-            labels.append(batch.labels)
-    return torch.cat(parts), torch.cat(labels).numpy()
+                parts.append(model(patches.to(device)).cpu().double())
+        mine = torch.cat(parts)
+        logits = mine.new_zeros(len(index), mine.shape[1])
+        logits[own] = mine
+    labels = store["label"].to_numpy()[index].astype(np.int64)
+    return ranks.sum_over_ranks([logits])[0], labels
 
 
 def class_probabilities(

@@ -60,7 +60,7 @@ class PatchNet(nn.Module):
             if blocks:
                 layers.append(nn.MaxPool2d(2))
                 high, wide = high // 2, wide // 2
-        if min(high, wide) < 1 or channels == variables:
+        if min(high, wide) < 1 or not any(isinstance(m, nn.Conv2d) for m in layers):
             raise InputError(
                 f"`patches.size` is too small for PatchNet, got {size} with stride {stride}. "
                 f"Use at least {4 * stride}."

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
-from weather_tdr.data import Batch
+from weather_tdr import ranks
+from weather_tdr.data import Batch, Samples, in_parts
 from weather_tdr.methods.losses import cross_entropy, make_loss, margin_scale
 from weather_tdr.methods.method import STEERED, Method
 from weather_tdr.methods.per_sample import LearningToReweight, MetaWeightNet
 from weather_tdr.methods.static import Static, class_balanced, inverse_frequency, uniform
 from weather_tdr.methods.tdr import Tdr
+from weather_tdr.optimizers import decay_of
 from weather_tdr.sampling import Batches, Shuffled
 
 WEIGHTS = {
@@ -143,8 +145,8 @@ def make_plan(
     method: Method,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    train: Batch,
-    target: Batch,
+    train: Samples,
+    target: Samples,
     generator: torch.Generator,
     *,
     steps: int,
@@ -188,7 +190,7 @@ def make_plan(
         labels, minlength=int(max(train.labels.max(), target.labels.max())) + 1
     )
     loss = make_loss(method.loss, classes, margin_scale(model))
-    rate, decay = (float(optimizer.param_groups[0][k]) for k in ("lr", "weight_decay"))
+    rate, decay = float(optimizer.param_groups[0]["lr"]), decay_of(model, optimizer)
     stepper: Stepper
     if method.weighting == "tdr":
         stepper = Tdr(number, rate, method.tdr, loss, decay, steps, optimizer)
@@ -196,6 +198,7 @@ def make_plan(
         stepper = LearningToReweight(loss)
     elif method.weighting == "meta_weight_net":
         stepper = MetaWeightNet(rate, loss, decay)
+        ranks.agree(stepper.net)
     else:
         start = round(method.deferred * steps)
         stepper = Static(WEIGHTS[method.weighting](counts), loss, start)
@@ -217,8 +220,8 @@ def make_plan(
 
 
 def by_weight(
-    train: Batch, target: Batch, method: Method, names: tuple[str, ...] = ()
-) -> tuple[Batch, Batch, tuple[str, ...]]:
+    train: Samples, target: Samples, method: Method, names: tuple[str, ...] = ()
+) -> tuple[Samples, Samples, tuple[str, ...]]:
     """The samples with the groups that weights belong to: classes, or the groups that occur.
 
     Args:
@@ -231,17 +234,15 @@ def by_weight(
         Train and target with groups 0, 1, ... that all occur, and the names of these.
     """
     if method.weights_per == "class":
-        train, target = (Batch(b.patches, b.labels, b.labels) for b in (train, target))
+        train, target = (b.with_groups(b.labels) for b in (train, target))
     present = torch.unique(torch.cat([train.groups, target.groups]))
     if len(names) <= int(present.max()):
         names = tuple(str(k) for k in range(int(present.max()) + 1))
-    train, target = (
-        Batch(b.patches, b.labels, torch.searchsorted(present, b.groups)) for b in (train, target)
-    )
+    train, target = (b.with_groups(torch.searchsorted(present, b.groups)) for b in (train, target))
     return train, target, tuple(names[int(k)] for k in present)
 
 
-def check_groups(train: Batch, target: Batch, names: tuple[str, ...]) -> None:
+def check_groups(train: Samples, target: Samples, names: tuple[str, ...]) -> None:
     """Refuses a target set that cannot steer.
 
     Raises:
@@ -261,18 +262,23 @@ def check_groups(train: Batch, target: Batch, names: tuple[str, ...]) -> None:
             )
 
 
-def check_overlap(train: Batch, target: Batch) -> None:
+def check_overlap(train: Samples, target: Samples) -> None:
     """Refuses a target set that shares samples with train.
 
     Raises:
         InputError: names the first such sample.
     """
-    sums = train.patches.flatten(1).sum(1, dtype=torch.float64)
-    for j, patch in enumerate(target.patches):
-        near = torch.nonzero(sums == patch.flatten().sum(dtype=torch.float64)).flatten()
-        for i in near.tolist():
-            if torch.equal(train.patches[i], patch):
-                raise InputError(
-                    f"the target set must share no sample with train, got sample {j} of it that "
-                    f"is sample {i} of train. Take it out of one of them."
-                )
+    patches = torch.cat([part.patches for part in in_parts(target)])
+    begin = 0
+    for part in in_parts(train):
+        sums = part.patches.flatten(1).sum(1, dtype=torch.float64)
+        for j, patch in enumerate(patches):
+            near = torch.nonzero(sums == patch.flatten().sum(dtype=torch.float64)).flatten()
+            for i in near.tolist():
+                if torch.equal(part.patches[i], patch):
+                    raise InputError(
+                        "the target set must share no sample with train, got sample "
+                        f"{j} of it that is sample {begin + i} of train. "
+                        "Take it out of one of them."
+                    )
+        begin += len(part)

@@ -19,12 +19,13 @@ from data_pipelines.quality import findings_of
 from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
-from weather_tdr import __version__
+from weather_tdr import __version__, ranks
 from weather_tdr.assess import evaluate_all
 from weather_tdr.augment import augmentation
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import Config, load_config, save_config
-from weather_tdr.data import load_split, sample_table
+from weather_tdr.data import sample_table, samples_to_train
+from weather_tdr.devices import pick_device
 from weather_tdr.evaluate import (
     predict,
 )
@@ -80,7 +81,12 @@ def build(config: Config, *, progress: bool = True) -> Path:
 
 
 def train_all(config: Config, *, resume: bool = False, progress: bool = True) -> list[Path]:
-    """Trains every method of a run on its patch store; returns their folders."""
+    """Trains every method of a run on its patch store; returns their folders.
+
+    In a process group of `torch.distributed` all ranks call it, and rank 0 writes.
+    """
+    writes = ranks.rank() == 0
+    device = pick_device(config.train.device, ranks.place())
     store = open_store(config.folder / "patches.zarr", verify=True)  # training reads it all anyway
     if config.of_images:
         wanted = image_settings(config.images, config.seed)
@@ -103,9 +109,10 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             f"`images.imbalance` must be binary for a detector, got {config.images.imbalance}. "
             "Sets of more classes are for `weather-tdr benchmark`."
         )
-    save_config(config)
+    if writes:
+        save_config(config)
     identity = store_identity(store.attrs)
-    train_set, target_set = load_split(store, "train"), load_split(store, "target")
+    train_set, target_set = samples_to_train(store)
     validation = sample_table(store, "validation")["label"].to_numpy()
 
     def validate(network: torch.nn.Module) -> float:
@@ -123,10 +130,8 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             "width": config.train.width,
             "dropout": config.train.dropout,
         }
-        model = PatchNet(**architecture)
-        if torch.cuda.is_available():
-            model = model.cuda()
-        log.info("training `%s` for %d steps", method.name, config.train.steps)
+        model = PatchNet(**architecture).to(device)
+        log.info("training `%s` for %d steps on %s", method.name, config.train.steps, device)
         history = fit(
             model,
             train_set,
@@ -141,6 +146,9 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             resume=resume,
             progress=progress,
         )
+        folders.append(folder)
+        if not writes:
+            continue
         detector = detector_from_store(model, architecture, store, method.name)
         detector.facts = {
             "version": __version__,
@@ -152,7 +160,6 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
         save_detector(detector, folder)
         figure = weight_history(history, f"Group weights of {method.name}")
         save_figure(figure, folder / "figures" / "weights.png")
-        folders.append(folder)
     return folders
 
 

@@ -1,116 +1,39 @@
-"""The training loop: one method, one network; history, checkpoints, resume."""
+"""The training loop: one method, one network, on one or several processes; resume."""
 
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from data_pipelines.errors import Diverged, InputError
-from weather_tdr.augment import Augment, Augmentation, crop_flip
-from weather_tdr.checkpoints import (
-    Checkpoints,
-    restore_training,
-    training_state,
-    write_atomically,
-)
-from weather_tdr.data import Batch, concatenate
+from weather_tdr import ranks
+from weather_tdr.augment import Augment, crop_flip
+from weather_tdr.checkpoints import Checkpoints, restore_training, training_state
+from weather_tdr.data import Batch, Samples, samples_of
+from weather_tdr.devices import autocast, compiled, eager, fits
 from weather_tdr.methods.method import Method, load_method
+from weather_tdr.optimizers import Average, make_optimizer
 from weather_tdr.plan import by_weight, make_plan
 from weather_tdr.schedules import SCHEDULES
+from weather_tdr.train_log import TrainLog
+from weather_tdr.train_settings import Train
 from weather_tdr.watch import Best, Watch
 
-
-@dataclass
-class Train:
-    """How to train.
-
-    Attributes:
-        methods: names of `configs/methods/`, or paths of YAML files of one's own.
-        steps: optimiser steps.
-        epochs: passes over train, in place of `steps`; 0 for `steps`.
-        batch: samples a step.
-        target_batch: samples of the target set a step; 0 is all of it.
-        learning_rate: of SGD with momentum.
-        schedule: `cosine`: 100 steps of warm-up, then half a cosine to zero; `constant`; `step`:
-            divided by 10 after 1/2, 3/4 and 7/8 of the steps; `long_tail`: 2.5 % of warm-up,
-            divided by 100 after 80 % and again after 90 %.
-        augment: of the training samples: `none`; `crop_flip`: photographs shifted, and mirrored
-            left to right; `mirror`: patches of fields as they would be in the other hemisphere.
-        momentum: of SGD.
-        weight_decay: L2 on the parameters.
-        clip: largest norm of the gradient; 0 is none.
-        log_every: steps between two rows of the history.
-        checkpoint_every: steps between two checkpoints and validations.
-        keep_checkpoints: how many of the last ones stay.
-        choose: which network training ends with: `last`, or `best` on validation.
-        patience: validations in a row without a better score after which training ends; 0 is
-            never.
-        width: channels of PatchNet's first block.
-        dropout: share of PatchNet's last features that is dropped.
-        seed: of initialisation and batches.
-    """
-
-    methods: list[str] = field(
-        default_factory=lambda: ["uniform", "inverse_frequency", "tdr_faithful"]
-    )
-    steps: int = 3000
-    epochs: float = 0.0
-    batch: int = 128
-    target_batch: int = 0
-    learning_rate: float = 0.05
-    schedule: str = "cosine"
-    augment: Augmentation = "none"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip: float = 1.0
-    log_every: int = 50
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    choose: Literal["last", "best"] = "last"
-    patience: int = 0
-    width: int = 24
-    dropout: float = 0.3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            InputError: an unknown method, or a number out of range.
-        """
-        made = [load_method(method).name for method in self.methods]
-        if not made or len(set(made)) < len(made):
-            raise InputError(f"`train.methods` must name each method once, got {self.methods}.")
-        positive = ("steps", "batch", "learning_rate", "log_every", "checkpoint_every", "width")
-        for name in (*positive, "keep_checkpoints"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"`train.{name}` must be positive, got {getattr(self, name)}.")
-        for name in ("momentum", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"`train.{name}` must be at least 0 and below 1, got {getattr(self, name)}."
-                )
-        for name in ("epochs", "weight_decay", "clip", "target_batch", "patience", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"`train.{name}` must not be negative, got {getattr(self, name)}.")
-        if self.schedule not in SCHEDULES:
-            raise InputError(
-                f"`train.schedule` must be one of {', '.join(SCHEDULES)}, got `{self.schedule}`."
-            )
+__all__ = ["Train", "fit"]
+SHOWN = 8  # samples that an error names
 
 
 def fit(
     model: nn.Module,
-    train: Batch | tuple[Tensor, ...],
-    target: Batch | tuple[Tensor, ...],
+    train: Samples | tuple[Tensor, ...],
+    target: Samples | tuple[Tensor, ...],
     method: str | Method = "tdr",
     settings: Train | None = None,
     *,
@@ -122,23 +45,27 @@ def fit(
     resume: bool = False,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Trains any network in place.
+    """Trains any network in place, on the device that it is on.
+
+    In a process group of `torch.distributed` every rank calls it with the same arguments; each
+    takes its share of every batch, rank 0 writes, and all end with the same network.
 
     Args:
         model: from inputs to logits, shape (n, classes).
-        train: training samples: a `Batch`, or a tuple of inputs, labels and (if they are not the
-            labels) groups.
+        train: training samples: a `Batch`, `StoredSamples`, or a tuple of inputs, labels and (if
+            they are not the labels) groups.
         target: the target set, likewise: small, balanced, no sample of it in `train`.
         method: a name of `configs/methods/`, a path, or a `Method`.
         settings: how to train.
-        folder: where `history.csv` and `checkpoints/` go; None keeps nothing on disk.
+        folder: where `history.csv`, `checkpoints/` and `tensorboard/` go; None keeps nothing on
+            disk.
         augment: changes inputs of a batch, given a generator, as `settings.augment` says for the
             patches of a store; by default only `crop_flip` does.
-        validate: score on validation, higher is better, at each checkpoint.
+        validate: score on validation, higher is better, at each checkpoint; on every rank.
         names: of the groups, for the history; numbers by default.
         identity: of the data, so that a checkpoint of other data is refused.
         resume: goes on from the checkpoint in `folder`, if there is one.
-        progress: shows a progress bar.
+        progress: shows a progress bar, if the output is a terminal.
 
     Returns:
         The history: a row a logged step; columns ``step, loss, learning_rate, weight_GROUP``, and
@@ -149,31 +76,24 @@ def fit(
         Diverged: the loss is not finite.
         InputError: the target set lacks a group or shares samples with train, or the checkpoint
             belongs to other settings.
+        RankLost: another process has died.
     """
     settings = settings or Train()
     recipe = load_method(method) if isinstance(method, str) else method
-    if validate is None and (settings.choose == "best" or settings.patience):
-        raise InputError(
-            "`train.choose: best` and `train.patience` need a score on validation, got none. "
-            "Pass `validate`, or set them to `last` and 0."
-        )
-    if augment is None and settings.augment != "none":
-        if settings.augment != "crop_flip":
-            raise InputError(
-                f"`train.augment: {settings.augment}` needs to know the variables, got only "
-                "samples. Pass `augment=augmentation(name, store)`."
-            )
-        augment = crop_flip
-    train_set, target_set, names = by_weight(Batch.of(train), Batch.of(target), recipe, names)
+    augment = _checked(settings, augment, validate)
+    train_set, target_set, names = by_weight(samples_of(train), samples_of(target), recipe, names)
     steps = settings.steps
     if settings.epochs:
         steps = math.ceil(settings.epochs * len(train_set) / settings.batch)
+    ranks.agree(model)
+    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(settings.seed + 1)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+    optimizer = make_optimizer(
+        model,
+        settings.learning_rate,
+        settings.momentum,
+        settings.weight_decay,
+        decay_all=settings.decay_on == "all",
     )
     plan = make_plan(
         recipe,
@@ -187,15 +107,28 @@ def fit(
         target_batch=settings.target_batch,
         names=names,
     )
-    pool = concatenate(train_set, target_set)
+    pool = train_set.and_then(target_set)
+    groups = pool.groups
+    if isinstance(pool, Batch) and fits(pool.patches.nbytes, device):
+        pool = pool.to(device)
+    average = Average(model, settings.average) if settings.average else None
     watch = Watch(plan.names, settings.log_every)
-    history: list[dict[str, float]] = []
-    first, seconds = 0, 0.0
     best = Best()
+    first, seconds = 0, 0.0
+
+    writes = folder is not None and ranks.rank() == 0
+    log = TrainLog(
+        recipe.name,
+        steps,
+        settings.batch,
+        folder if writes else None,
+        progress=progress and ranks.rank() == 0,
+    )
     checkpoints = Checkpoints(
         None if folder is None else folder / "checkpoints", settings.keep_checkpoints
     )
-    fingerprint = json.dumps({**asdict(settings), "methods": asdict(recipe), "data": identity})
+    decides = asdict(replace(settings, device="auto"))
+    fingerprint = json.dumps({**decides, "methods": asdict(recipe), "data": identity})
     if resume and (found := checkpoints.latest()) is not None:
         state, facts = found
         if facts["settings"] != fingerprint:
@@ -204,87 +137,149 @@ def fit(
                 "restore the settings."
             )
         restore_training(state, model, optimizer)
-        plan.restore({k.removeprefix("plan."): t for k, t in state.items() if k[:5] == "plan."})
+        plan.restore(_part(state, "plan."))
         generator.set_state(state["random.batches"])
-        first, history, seconds = facts["step"], facts["history"], facts["seconds"]
+        if average is not None:
+            average.restore(_part(state, "average."))
+        first, log.rows, seconds = facts["step"], facts["history"], facts["seconds"]
         watch.restore(facts["watch"])
         best = Best(**facts["best"])
+    if ranks.total(first) != first * ranks.number():
+        raise InputError(
+            f"every process must see the same checkpoints, got step {first} on rank "
+            f"{ranks.rank()}. Put `output` on a file system that all of them share."
+        )
 
-    device = next(model.parameters()).device
+    def take(index: Tensor) -> Batch:
+        """This rank's part of the samples."""
+        if augment is None:
+            return pool[ranks.share(index)].to(device)
+        whole = pool[index]  # augmented whole, so that any number of ranks draws the same
+        changed = replace(whole, patches=augment(whole.patches, generator))
+        return changed[ranks.share(torch.arange(len(index)))].to(device)
+
+    def score_network(done: int) -> float:
+        """The score on validation; keeps the network if it is the best."""
+        assert validate is not None
+        with eager(model):
+            score = validate(model)
+        if best.look(done, score):
+            if writes:
+                checkpoints.save_best(model, {"step": done, "score": score})
+            if settings.choose == "best":
+                best.network = {k: t.clone() for k, t in model.state_dict().items()}
+        model.train()
+        return score
+
     begun = time.perf_counter() - seconds
     model.train()
-    bar = tqdm(
-        range(first, steps),
-        initial=first,
-        total=steps,
-        desc=f"{recipe.name:>20}",
-        disable=not progress,
-        unit="step",
-        mininterval=1.0,
-    )
     try:
-        for step in bar:
-            if best.patience_is_over(settings.patience):
-                break
-            rate = settings.learning_rate * SCHEDULES[settings.schedule](step, steps)
-            index, target_index = plan.draw(step)
-            batch = pool[index].to(device)
-            target_batch = pool[target_index].to(device)
-            if augment is not None:
-                batch, target_batch = (
-                    replace(b, patches=augment(b.patches, generator)) for b in (batch, target_batch)
-                )
-            optimizer.zero_grad(set_to_none=True)
-            value = plan.step(step, rate, batch, target_batch)
-            if not torch.isfinite(value):
-                raise Diverged(
-                    f"the loss must be finite, got {float(value)} at step {step} of "
-                    f"`{recipe.name}` (samples {index[:8].tolist()} ...). Lower "
-                    f"`train.learning_rate` (now {settings.learning_rate}); the last good "
-                    f"checkpoint is {checkpoints}."
-                )
-            if settings.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            optimizer.step()
-            watch.count(batch.groups)
+        with compiled(model, settings.compile):
+            for step in log.steps(first):
+                if best.patience_is_over(settings.patience):
+                    break
+                ranks.seed_step(settings.seed, step)
+                rate = settings.learning_rate * SCHEDULES[settings.schedule](step, steps)
+                index, target_index = plan.draw(step)
+                batch, target_batch = take(index), take(target_index)
+                optimizer.zero_grad(set_to_none=True)
+                try:
+                    with autocast(device, settings.precision):
+                        value = plan.step(step, rate, batch, target_batch)
+                    if not torch.isfinite(value):
+                        raise Diverged(f"the loss must be finite, got {float(value)}.")
+                except Diverged as error:
+                    raise Diverged(
+                        f"{error} It was step {step} of `{recipe.name}`, with "
+                        f"{_named(pool, index, len(train_set))}. Lower `train.learning_rate` (now "
+                        f"{settings.learning_rate:g}); the last good checkpoint is {checkpoints}."
+                    ) from None
+                if settings.clip:
+                    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+                optimizer.step()
+                ranks.average_buffers(model)
+                if average is not None:
+                    average.update(step)
+                watch.count(groups[index])
 
-            done = step + 1
-            check = done % settings.checkpoint_every == 0 or done == steps
-            if check or done % settings.log_every == 0:
-                row = {"step": done, "loss": float(value), "learning_rate": rate}
-                row |= plan.row(step) | watch.shares()
-                if check and validate is not None:
-                    row["validation_score"] = validate(model)
-                    if best.look(done, row["validation_score"]):
-                        checkpoints.save_best(model, {"step": done, "score": best.score})
-                        if settings.choose == "best":
-                            best.network = {k: t.clone() for k, t in model.state_dict().items()}
-                    model.train()
-                history.append(row)
-                watch.look(row)
-                bar.set_postfix(loss=f"{float(value):.3f}")
-            if check and folder is not None:
-                state = training_state(model, optimizer) | {"random.batches": generator.get_state()}
-                state |= {f"plan.{k}": t for k, t in plan.state().items()}
-                facts = {
-                    "step": done,
-                    "history": history,
-                    "settings": fingerprint,
-                    "seconds": time.perf_counter() - begun,
-                    "watch": watch.state(),
-                    "best": best.state(),
-                }
-                checkpoints.save(done, state, facts)
-                text = pd.DataFrame(history).to_csv(index=False)
-                write_atomically(folder / "history.csv", text)
+                done = step + 1
+                check = done % settings.checkpoint_every == 0 or done == steps
+                if check or done % settings.log_every == 0:
+                    row = {"step": done, "loss": float(value), "learning_rate": rate}
+                    row |= plan.row(step) | watch.shares()
+                    if check and validate is not None:
+                        with average.shown() if average else nullcontext():
+                            row["validation_score"] = score_network(done)
+                    log.add(row)
+                    watch.look(row)
+                if check and writes:
+                    state = training_state(model, optimizer)
+                    state["random.batches"] = generator.get_state()
+                    state |= {f"plan.{k}": t for k, t in plan.state().items()}
+                    if average is not None:
+                        state |= {f"average.{k}": t for k, t in average.state().items()}
+                    facts = {
+                        "step": done,
+                        "history": log.rows,
+                        "settings": fingerprint,
+                        "seconds": time.perf_counter() - begun,
+                        "watch": watch.state(),
+                        "best": best.state(),
+                    }
+                    checkpoints.save(done, state, facts)
+                    log.save()
     finally:
         plan.finish()
+        log.close()
     if settings.choose == "best":
         if best.network is None:  # it was found before the training was resumed
             best.network = checkpoints.best_network()
         model.load_state_dict(best.network)
+    elif average is not None:
+        model.load_state_dict(average.state())
     model.eval()
-    table = pd.DataFrame(history)
+    table = log.table()
     table.attrs["seconds"] = time.perf_counter() - begun
     table.attrs["step"] = best.step if settings.choose == "best" else int(table["step"].iloc[-1])
     return table
+
+
+def _checked(
+    settings: Train, augment: Augment | None, validate: Callable[[nn.Module], float] | None
+) -> Augment | None:
+    """The augmentation, when the settings can be met with what was given.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if validate is None and (settings.choose == "best" or settings.patience):
+        raise InputError(
+            "`train.choose: best` and `train.patience` need a score on validation, got none. "
+            "Pass `validate`, or set them to `last` and 0."
+        )
+    if settings.batch < ranks.number():
+        raise InputError(
+            f"`train.batch` must hold a sample for each process, got {settings.batch} for "
+            f"{ranks.number()}. Start fewer."
+        )
+    if augment is None and settings.augment != "none":
+        if settings.augment != "crop_flip":
+            raise InputError(
+                f"`train.augment: {settings.augment}` needs to know the variables, got only "
+                "samples. Pass `augment=augmentation(name, store)`."
+            )
+        return crop_flip
+    return augment
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+
+
+def _named(pool: Samples, index: Tensor, of_train: int) -> str:
+    """The samples of a batch by split and position, those first whose values are not finite."""
+    bad = ~torch.isfinite(pool[index].patches.flatten(1)).all(1).cpu()
+    order = index[torch.argsort((~bad).int(), stable=True)].tolist()
+    names = [f"train {i}" if i < of_train else f"target {i - of_train}" for i in order[:SHOWN]]
+    text = f"samples {', '.join(names)}{' ...' if len(order) > SHOWN else ''}"
+    return text + (f", {int(bad.sum())} of them not finite" if bad.any() else "")

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from weather_tdr.data import Batch
-from weather_tdr.methods.lookahead import Params, dot, gradients, look_ahead, trainable
+from weather_tdr.methods.lookahead import Params, gradients, l2_term, look_ahead, trainable
 from weather_tdr.methods.losses import Loss
 from weather_tdr.methods.randomness import Randomness
 
@@ -18,8 +18,8 @@ def double_backward(
     target: Batch,
     loss: Loss,
     learning_rate: float,
-    l2: float,
-    target_l2: float,
+    decay: dict[str, float],
+    target_decay: dict[str, float],
     optimizer: torch.optim.Optimizer | None,
     buffers: Params,
     random: Randomness,
@@ -36,11 +36,11 @@ def double_backward(
         losses = loss(functional_call(model, state, (batch.patches,)), batch.labels)
     total = (w[batch.groups] * scale * losses).sum()
     inner = gradients(total, params, graph=True)
-    ahead, _ = look_ahead(params, inner, learning_rate, l2, optimizer, detach=False)
+    ahead, _ = look_ahead(params, inner, learning_rate, decay, optimizer, detach=False)
     training = [m for m in model.modules() if m.training]
     model.eval()
     logits = functional_call(model, ahead, (target.patches,))
     for module in training:
         module.training = True
-    outer = loss(logits, target.labels).mean() + target_l2 / 2 * dot(ahead, ahead)
+    outer = loss(logits, target.labels).mean() + l2_term(ahead, target_decay)
     return torch.autograd.grad(outer, w)[0], outer.detach()

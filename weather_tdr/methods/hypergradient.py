@@ -33,9 +33,21 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from data_pipelines.errors import InputError
+from weather_tdr import ranks
 from weather_tdr.data import Batch
+from weather_tdr.devices import eager
 from weather_tdr.methods.double_backward import double_backward
-from weather_tdr.methods.lookahead import Params, dot, gradients, look_ahead, trainable
+from weather_tdr.methods.lookahead import (
+    Decay,
+    Params,
+    decay_by_name,
+    dot,
+    gradients,
+    l2_term,
+    look_ahead,
+    total,
+    trainable,
+)
 from weather_tdr.methods.losses import Loss
 from weather_tdr.methods.randomness import Randomness
 
@@ -50,7 +62,7 @@ class Hypergradient:
     Attributes:
         value: dT/dw, shape (groups,).
         target_loss: T at the lookahead.
-        losses: of the batch's samples, shape (b,), detached.
+        losses: of the batch's samples (on this rank), shape (b,), detached.
         gradient: the training gradient (without the L2 term) for any weights, by parameter.
     """
 
@@ -69,13 +81,16 @@ def hypergradient(
     loss: Loss,
     learning_rate: float,
     scale: Tensor | None = None,
-    l2: float = 0.0,
-    target_l2: float = 0.0,
+    l2: Decay = 0.0,
+    target_l2: Decay = 0.0,
     optimizer: torch.optim.Optimizer | None = None,
     way: Way = "auto",
     keep: bool = True,
 ) -> Hypergradient:
     """The hypergradient of the group weights.
+
+    On several ranks, each gives its part of the batch and of the target set, and gets the
+    hypergradient of the whole.
 
     Args:
         model: any module from inputs to logits; in training mode. The batch's own forward pass
@@ -85,23 +100,25 @@ def hypergradient(
         weights: w, shape (groups,).
         loss: per-sample loss.
         learning_rate: eta.
-        scale: c_i, shape (b,); by default 1/b.
-        l2: r of the inner loss.
-        target_l2: r' of the target loss.
+        scale: c_i, shape (b,); by default 1/b, b over all ranks.
+        l2: r of the inner loss, of all parameters or by name.
+        target_l2: r' of the target loss, likewise.
         optimizer: for a lookahead with its momentum or Adam's moments; by default plain SGD.
         way: how; ``auto`` picks by model and number of groups.
         keep: whether `gradient` will be asked for other weights than `weights`.
 
     Raises:
-        InputError: ``per_group`` with layers that mix the samples of a batch.
+        InputError: ``per_group`` with layers that mix the samples of a batch, or
+            ``double_backward`` on several ranks.
     """
     if scale is None:
-        scale = torch.full_like(batch.groups, 1.0 / len(batch), dtype=weights.dtype)
+        scale = torch.full_like(batch.groups, 1.0 / ranks.total(len(batch)), dtype=weights.dtype)
     way = pick(model, len(weights)) if way == "auto" else way
     params = trainable(model)
+    decay, target_decay = (decay_by_name(r, params) for r in (l2, target_l2))
 
     def ahead_of(inner: Params) -> tuple[Params, Params | None]:
-        return look_ahead(params, inner, learning_rate, l2, optimizer)
+        return look_ahead(params, inner, learning_rate, decay, optimizer)
 
     if way == "per_group":
         if has_batch_coupling(model):
@@ -110,34 +127,43 @@ def hypergradient(
                 "samples of a batch. Use `forward_mode` or `auto`."
             )
         parts, losses = group_gradients(model, batch, scale, len(weights), loss)
-        ahead, slope = ahead_of(combine(parts, weights, params))
-        v, value = target_gradient(model, ahead, target, loss, target_l2, slope)
+        ahead, slope = ahead_of(total(combine(parts, weights, params)))
+        v, value = target_gradient(model, ahead, target, loss, target_decay, slope)
         zero = weights.new_zeros(())
         slopes = torch.stack([zero if g is None else dot(g, v) for g in parts])
         return Hypergradient(
-            -learning_rate * slopes, value, losses, lambda w: combine(parts, w, params)
+            -learning_rate * ranks.sum_over_ranks([slopes])[0],
+            value,
+            losses,
+            lambda w: total(combine(parts, w, params)),
         )
 
     random = Randomness.of(model)
     if way == "double_backward":
+        if ranks.number() > 1:
+            raise InputError(
+                "`hypergradient: double_backward` is for one process, got "
+                f"{ranks.number()}. Use `auto`."
+            )
         before = frozen_buffers(model)
     losses = loss(model(batch.patches), batch.labels)
 
     def gradient(w: Tensor, *, retain: bool = keep) -> Params:
-        return gradients((w[batch.groups] * scale * losses).sum(), params, retain=retain)
+        return total(gradients((w[batch.groups] * scale * losses).sum(), params, retain=retain))
 
     inner = gradient(weights)
     if way == "double_backward":
         result, value = double_backward(
-            model, batch, weights, scale, target, loss, learning_rate, l2, target_l2,
+            model, batch, weights, scale, target, loss, learning_rate, decay, target_decay,
             optimizer, before, random,
         )  # fmt: skip
     else:
         ahead, slope = ahead_of(inner)
-        v, value = target_gradient(model, ahead, target, loss, target_l2, slope)
+        v, value = target_gradient(model, ahead, target, loss, target_decay, slope)
         along = sample_slopes if way == "forward_mode" else sample_differences
         slopes = scale * along(model, batch, loss, v, random)
-        result = -learning_rate * weights.new_zeros(len(weights)).index_add(0, batch.groups, slopes)
+        slopes = weights.new_zeros(len(weights)).index_add(0, batch.groups, slopes)
+        result = -learning_rate * ranks.sum_over_ranks([slopes])[0]
     known = weights.clone()
     return Hypergradient(
         result,
@@ -167,7 +193,12 @@ def frozen_buffers(model: nn.Module) -> Params:
 
 
 def target_gradient(
-    model: nn.Module, ahead: Params, target: Batch, loss: Loss, l2: float, slope: Params | None
+    model: nn.Module,
+    ahead: Params,
+    target: Batch,
+    loss: Loss,
+    decay: dict[str, float],
+    slope: Params | None,
 ) -> tuple[Params, Tensor]:
     """Gradient v of T at the lookahead (times the update's derivative `slope`), and T itself.
 
@@ -177,17 +208,17 @@ def target_gradient(
     training = [m for m in model.modules() if m.training]
     model.eval()
     try:
-        logits = functional_call(model, leaves, (target.patches,))
+        with eager(model):
+            logits = functional_call(model, leaves, (target.patches,))
     finally:
         for module in training:
             module.training = True
-    value = loss(logits, target.labels).mean()
-    v = gradients(value, leaves)
-    if l2:
-        v = {k: g + l2 * leaves[k].detach() for k, g in v.items()}
-    value = value.detach()
-    if l2:
-        value = value + l2 / 2 * dot(ahead, ahead).detach()
+    mean = loss(logits, target.labels).sum() / ranks.total(len(target))
+    v = total(gradients(mean, leaves))
+    value = ranks.sum_over_ranks([mean.detach()])[0]
+    if any(decay.values()):
+        v = {k: g + decay[k] * leaves[k].detach() for k, g in v.items()}
+        value = value + l2_term(ahead, decay).detach()
     return v if slope is None else {k: slope[k] * v[k] for k in v}, value
 
 
@@ -207,7 +238,8 @@ def group_gradients(
         if len(index) == 0:
             grads.append(None)
             continue
-        part = loss(model(batch.patches[index]), batch.labels[index])
+        with eager(model):
+            part = loss(model(batch.patches[index]), batch.labels[index])
         losses[index] = part.detach()
         grads.append(gradients((scale[index] * part).sum(), params))
     return grads, losses
@@ -245,7 +277,9 @@ def sample_slopes(
         state = {**inner, **frozen_buffers(model)}
         return loss(functional_call(model, state, (batch.patches,)), batch.labels)
 
-    with torch.no_grad(), random.again():
+    # In full precision: forward mode knows no autocast.
+    whole = torch.autocast(batch.patches.device.type, enabled=False)
+    with torch.no_grad(), random.again(), eager(model), whole:
         slopes: Tensor = jvp(losses, (params,), (v,))[1]
     return slopes
 
@@ -258,7 +292,7 @@ def sample_differences(
     values = []
     for sign in (1.0, -1.0):
         moved = {k: p.detach() + sign * step * v[k] for k, p in trainable(model).items()}
-        with torch.no_grad(), random.again():
+        with torch.no_grad(), random.again(), eager(model):
             state = {**moved, **frozen_buffers(model)}
             values.append(loss(functional_call(model, state, (batch.patches,)), batch.labels))
     return (values[0] - values[1]) / (2 * step)

@@ -1,14 +1,16 @@
 """The virtual inner step: plain SGD, or with the state of the optimiser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
+from weather_tdr import ranks
 
 Params = dict[str, Tensor]
+Decay = float | Mapping[str, float]  # L2, of all parameters or of each by its name
 Update = Callable[[Tensor, Tensor, dict[str, Any], dict[str, Tensor]], tuple[Tensor, Tensor]]
 
 
@@ -31,6 +33,43 @@ def gradients(
     }
 
 
+def total(params: Params) -> Params:
+    """Sum over all ranks."""
+    return dict(zip(params, ranks.sum_over_ranks(list(params.values())), strict=True))
+
+
+def leave_gradient(model: nn.Module, value: Tensor) -> Tensor:
+    """Leaves the gradient of a sum over all ranks in ``.grad``, and returns that sum.
+
+    Args:
+        model: the network.
+        value: this rank's part of the sum, a scalar.
+    """
+    if ranks.number() == 1:
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+    add_gradient(model, total(gradients(value, trainable(model))))
+    return ranks.sum_over_ranks([value])[0]
+
+
+def add_gradient(model: nn.Module, gradient: Params) -> None:
+    """Adds a gradient to ``.grad``."""
+    for name, p in trainable(model).items():
+        p.grad = gradient[name] if p.grad is None else p.grad + gradient[name]
+
+
+def decay_by_name(decay: Decay, params: Params) -> dict[str, float]:
+    """The L2 factor of each parameter."""
+    if isinstance(decay, Mapping):
+        return {k: decay[k] for k in params}
+    return dict.fromkeys(params, decay)
+
+
+def l2_term(params: Params, decay: dict[str, float]) -> Tensor:
+    """Half the sum of r_k |p_k|^2."""
+    return 0.5 * torch.stack([r * params[k].square().sum() for k, r in decay.items()]).sum()
+
+
 def dot(first: Params, second: Params) -> Tensor:
     """Inner product over all parameters."""
     products = torch._foreach_mul(list(first.values()), [second[k] for k in first])
@@ -41,7 +80,7 @@ def look_ahead(
     params: Params,
     inner: Params,
     learning_rate: float,
-    l2: float,
+    decay: dict[str, float],
     optimizer: torch.optim.Optimizer | None = None,
     *,
     detach: bool = True,
@@ -52,7 +91,7 @@ def look_ahead(
         params: p, by name.
         inner: gradient of the weighted losses.
         learning_rate: eta.
-        l2: r; with an optimiser its own weight decay takes its place.
+        decay: r by name; with an optimiser its own weight decay takes its place.
         optimizer: SGD (momentum, Nesterov), Adam or AdamW that holds `params`; None is u(g) = g.
         detach: whether q is cut off from the graph.
 
@@ -68,7 +107,7 @@ def look_ahead(
         old = [p.detach() if detach else p for p in params.values()]
         # p (1 - eta r) - eta g, over all parameters at once
         moved = torch._foreach_add(
-            torch._foreach_mul(old, 1.0 - learning_rate * l2),
+            torch._foreach_mul(old, [1.0 - learning_rate * decay[k] for k in params]),
             [inner[k] for k in params],
             alpha=-learning_rate,
         )
@@ -94,8 +133,8 @@ def look_ahead(
     for name, p in params.items():
         group = group_of[id(p)]
         u, slopes[name] = update(p, inner[name], group, optimizer.state.get(p, {}))
-        decay = group["weight_decay"] if _is_decoupled(optimizer, group) else 0.0
-        ahead[name] = p * (1 - learning_rate * decay) - learning_rate * u
+        shrink = group["weight_decay"] if _is_decoupled(optimizer, group) else 0.0
+        ahead[name] = p * (1 - learning_rate * shrink) - learning_rate * u
         if detach:
             ahead[name], slopes[name] = ahead[name].detach(), slopes[name].detach()
     return ahead, slopes

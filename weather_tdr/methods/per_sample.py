@@ -10,9 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from data_pipelines.errors import Diverged
+from weather_tdr import ranks
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import sample_slopes, target_gradient
-from weather_tdr.methods.lookahead import gradients, look_ahead, trainable
+from weather_tdr.methods.lookahead import (
+    Decay,
+    decay_by_name,
+    gradients,
+    leave_gradient,
+    look_ahead,
+    total,
+    trainable,
+)
 from weather_tdr.methods.losses import Loss, cross_entropy
 from weather_tdr.methods.randomness import Randomness
 
@@ -27,7 +36,10 @@ def _check(value: Tensor) -> float:
 
 
 def _group_means(weights: Tensor, batch: Batch, names: tuple[str, ...]) -> dict[str, float]:
-    return {f"weight_{n}": float(weights[batch.groups == k].mean()) for k, n in enumerate(names)}
+    sums = weights.new_zeros(len(names)).index_add(0, batch.groups, weights)
+    counts = torch.bincount(batch.groups, minlength=len(names))
+    sums, counts = ranks.sum_over_ranks([sums, counts])
+    return {f"weight_{n}": float(mean) for n, mean in zip(names, sums / counts, strict=True)}
 
 
 @dataclass
@@ -52,15 +64,13 @@ class LearningToReweight:
         random = Randomness.of(model)
         losses = self.loss(model(batch.patches), batch.labels)
         here = {k: p.detach().clone() for k, p in trainable(model).items()}
-        v, value = target_gradient(model, here, target, self.loss, 0.0, None)
+        v, value = target_gradient(model, here, target, self.loss, {}, None)
         self.target_loss = _check(value)
         slopes = sample_slopes(model, batch, self.loss, v, random).clamp(min=0.0)
-        total = slopes.sum()
-        weights = slopes / total if total > 0 else slopes
-        self.last = weights * len(batch), batch
-        inner = (weights * losses).sum()
-        inner.backward()  # type: ignore[no-untyped-call]
-        return inner.detach()
+        whole = ranks.sum_over_ranks([slopes.sum()])[0]
+        weights = slopes / whole if whole > 0 else slopes
+        self.last = weights * ranks.total(len(batch)), batch
+        return leave_gradient(model, (weights * losses).sum())
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs."""
@@ -97,7 +107,7 @@ class MetaWeightNet:
 
     learning_rate: float
     loss: Loss = cross_entropy
-    l2: float = 0.0
+    l2: Decay = 0.0
     every: int = 1
     net_rate: float = 1e-3
     steps: int = 0
@@ -118,25 +128,30 @@ class MetaWeightNet:
         random = Randomness.of(model)
         losses = self.loss(model(batch.patches), batch.labels)
         column = losses.detach()[:, None]
+        number = ranks.total(len(batch))
         if self.steps % self.every == 0:
             weights = self.net(column)[:, 0]
-            inner = (weights.detach() * losses).mean()
+            inner = (weights.detach() * losses).sum() / number
             ahead, _ = look_ahead(
-                params, gradients(inner, params, retain=True), self.learning_rate, self.l2
+                params,
+                total(gradients(inner, params, retain=True)),
+                self.learning_rate,
+                decay_by_name(self.l2, params),
             )
-            v, outer = target_gradient(model, ahead, target, self.loss, 0.0, None)
+            v, outer = target_gradient(model, ahead, target, self.loss, {}, None)
             self.target_loss = _check(outer)
             slopes = sample_slopes(model, batch, self.loss, v, random)
             self.optimizer.zero_grad()
-            weights.backward(-self.learning_rate / len(batch) * slopes)
+            weights.backward(-self.learning_rate / number * slopes)
+            own = [p.grad for p in self.net.parameters() if p.grad is not None]
+            for gradient, summed in zip(own, ranks.sum_over_ranks(own), strict=True):
+                gradient.copy_(summed)
             self.optimizer.step()
         self.steps += 1
         with torch.no_grad():
             weights = self.net(column)[:, 0]
         self.last = weights, batch
-        value: Tensor = (weights * losses).mean()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.detach()
+        return leave_gradient(model, (weights * losses).sum() / number)
 
     def _move_to(self, like: Tensor) -> None:
         """Brings Theta and its moments to the network's device and type."""

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
+from weather_tdr import ranks
 from weather_tdr.data import Batch
+from weather_tdr.methods.lookahead import leave_gradient
 from weather_tdr.methods.losses import Loss
 
 
@@ -76,10 +78,9 @@ class Static:
         """Leaves the gradient of the weighted mean loss in ``.grad``; returns that loss."""
         losses = self.loss(model(batch.patches), batch.labels)
         weights = self.now().to(losses)
-        value = (weights[batch.groups] * losses).mean()
-        value.backward()  # type: ignore[no-untyped-call]
         self.steps += 1
-        return value.detach()
+        value = (weights[batch.groups] * losses).sum() / ranks.total(len(batch))
+        return leave_gradient(model, value)
 
     def now(self) -> Tensor:
         """The weights that count at this step."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from data_pipelines.errors import Diverged, InputError
+from weather_tdr import ranks
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import (
     Hypergradient,
@@ -14,7 +15,7 @@ from weather_tdr.methods.hypergradient import (
     hypergradient,
     pick,
 )
-from weather_tdr.methods.lookahead import trainable
+from weather_tdr.methods.lookahead import Decay, add_gradient, leave_gradient
 from weather_tdr.methods.losses import Loss, cross_entropy
 
 MEMORY = 0.9  # of the running mean of normalised hypergradients
@@ -93,7 +94,8 @@ class Tdr:
         learning_rate: eta of the lookahead; set it as the optimiser's changes.
         settings: how the weights move.
         loss: per-sample loss of train.
-        l2: weight decay of the inner step, as L2; in the step itself it is the optimiser's.
+        l2: weight decay of the inner step, as L2, of all parameters or by name; in the step
+            itself it is the optimiser's.
         steps_in_all: of the whole training, for `settings.start`.
         optimizer: for `lookahead: optimizer`.
         weights: on the simplex, start at 1/groups; shape (groups,).
@@ -106,7 +108,7 @@ class Tdr:
     learning_rate: float
     settings: TdrSettings = field(default_factory=TdrSettings)
     loss: Loss = cross_entropy
-    l2: float = 0.0
+    l2: Decay = 0.0
     steps_in_all: int = 0
     optimizer: torch.optim.Optimizer | None = None
     weights: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -139,6 +141,9 @@ class Tdr:
 
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Moves the weights when it is their turn, and leaves the inner gradient in ``.grad``.
+
+        In a process group of `torch.distributed` each rank gives its part of the batch and of
+        the target set, and gets the gradient of the whole.
 
         Args:
             model: any module from inputs to logits; in training mode.
@@ -173,9 +178,7 @@ class Tdr:
         self.steps += 1
         if not turn:
             losses = self.loss(model(batch.patches), batch.labels)
-            value = (self.weights[batch.groups] * scale * losses).sum()
-            value.backward()  # type: ignore[no-untyped-call]
-            return value.detach()
+            return leave_gradient(model, (self.weights[batch.groups] * scale * losses).sum())
         way = self.settings.hypergradient
         way = pick(model, self.groups) if way == "auto" else way
         lag = self.settings.lag and way != "per_group"  # which has both gradients anyway
@@ -196,10 +199,9 @@ class Tdr:
         )
         self._take(found)
         weights = old if lag else self.weights
-        grads = found.gradient(weights)
-        for name, p in trainable(model).items():
-            p.grad = grads[name] if p.grad is None else p.grad + grads[name]
-        return (weights[batch.groups] * scale * found.losses).sum()
+        add_gradient(model, found.gradient(weights))
+        value = (weights[batch.groups] * scale * found.losses).sum()
+        return ranks.sum_over_ranks([value])[0]
 
     @property
     def finishing(self) -> bool:
@@ -208,12 +210,15 @@ class Tdr:
         return share > 0 and self.steps >= self.steps_in_all * (1.0 - share)
 
     def scale(self, batch: Batch) -> Tensor:
-        """Factor c_i of each sample: 1/b; with sampled shares one over its group's number."""
+        """Factor c_i of each sample: 1/b; with sampled shares one over its group's number.
+
+        Both are numbers over all ranks.
+        """
         ones = torch.ones(len(batch), dtype=self.weights.dtype, device=self.weights.device)
         if self.settings.realise == "loss":
-            return ones / len(batch)
+            return ones / ranks.total(len(batch))
         counts = torch.bincount(batch.groups, minlength=self.groups)
-        return ones / counts[batch.groups]
+        return ones / ranks.sum_over_ranks([counts])[0][batch.groups]
 
     def shares(self) -> Tensor | None:
         """Share of each group in the batches to draw; None draws as the samples come."""

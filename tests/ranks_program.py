@@ -1,0 +1,79 @@
+"""What `test_ranks.py` starts several times at once, and runs alone for comparison."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from test_train import toy
+
+from data_pipelines.store import open_store
+from weather_tdr import ranks
+from weather_tdr.data import Batch
+from weather_tdr.evaluate import predict
+from weather_tdr.image_models import make_network
+from weather_tdr.models import PatchNet
+from weather_tdr.train import Train, fit
+
+CASES = {
+    "uniform": ("uniform", "patchnet"),
+    "tdr_faithful": ("tdr_faithful", "patchnet"),
+    "tdr_shares": ("tdr", "patchnet"),
+    "forward_mode": ("tdr", "lenet5"),
+    "learning_to_reweight": ("learning_to_reweight", "patchnet"),
+    "meta_weight_net": ("meta_weight_net", "patchnet"),
+    "last_layer": ("fine_tune_last_layer", "patchnet"),
+    "batch_norm": ("tdr", "resnet20"),
+}
+
+
+def samples(n: int, seed: int, incidents: float, strata: int, size: int) -> Batch:
+    """Samples of `toy`, the last group divided into so many, at a size that the network takes."""
+    batch = toy(n, seed, incidents)
+    groups = batch.groups + (batch.groups == 2) * (torch.arange(n) % strata)
+    grown = torch.nn.functional.interpolate(batch.patches.double(), (size, size))
+    return Batch(grown, batch.labels, groups)
+
+
+def train(case: str, folder: Path) -> None:
+    """A training in float64 without dropout; network and history go to FOLDER/RANK.json."""
+    method, network = CASES[case]
+    torch.manual_seed(ranks.rank())  # another start on each rank, were they not made to agree
+    size = 28 if network == "lenet5" else 8
+    if network == "patchnet":
+        model: torch.nn.Module = PatchNet(2, 8, 2, width=4, dropout=0.0)
+    else:
+        model = make_network(network, 2, size, 2)
+    strata = 6 if case == "forward_mode" else 1
+
+    def stretched(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return x * (0.5 + torch.rand(len(x), 1, 1, 1, generator=generator).double())
+
+    history = fit(
+        model.double(),
+        samples(200, 0, 0.2, strata, size),
+        samples(23, 1, 0.5, strata, size),
+        method,
+        Train(steps=12, batch=21, target_batch=21, checkpoint_every=6, log_every=1),
+        folder=folder / case,
+        augment=stretched,
+    )
+    state = {k: t.tolist() for k, t in model.state_dict().items()}
+    path = folder / f"{case}-{ranks.rank()}.json"
+    path.write_text(json.dumps([state, history.to_dict("list")]))
+
+
+def run(folder: Path, store: Path) -> None:
+    """Every case, and what a network says of a split."""
+    torch.set_num_threads(1)
+    for case in CASES:
+        train(case, folder)
+    torch.manual_seed(0)
+    opened = open_store(store)
+    said = predict(PatchNet(opened.sizes["variable"], 8, 2, width=4), opened, "test")
+    (folder / f"said-{ranks.rank()}.json").write_text(json.dumps(said.tolist()))
+
+
+if __name__ == "__main__":
+    with ranks.together(torch.device("cpu")):
+        run(Path(sys.argv[1]), Path(sys.argv[2]))

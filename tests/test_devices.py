@@ -1,0 +1,114 @@
+import copy
+
+import pytest
+import torch
+from test_hypergradient import PER_GROUP, losses, problem, relative
+from test_train import run, toy
+from torch import nn
+
+from data_pipelines.errors import InputError
+from weather_tdr import data
+from weather_tdr.data import StoredSamples, positions, samples_to_train
+from weather_tdr.devices import autocast, compiled, fits, pick_device
+from weather_tdr.methods.hypergradient import hypergradient
+from weather_tdr.models import PatchNet
+from weather_tdr.train import Train, fit
+
+
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(InputError, match=r"of this machine \(cpu\), got cuda"):
+        pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device("auto", turn).index for turn in range(3)] == [0, 1, 0]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
+    assert fits(500, torch.device("cuda", 0)) and not fits(501, torch.device("cuda", 0))
+
+
+BOUND = 0.05  # of the hypergradient's length, in bfloat16
+
+
+@pytest.mark.parametrize("name", ["patchnet", "lenet", "convnet", "resnet20"])
+def test_accuracy_in_bfloat16(name):
+    """Against double backpropagation in float64."""
+    way = "per_group" if name in PER_GROUP else "forward_mode"
+    model, batch, target, weights = problem(name)
+    other = copy.deepcopy(model).float()
+    arguments = {"loss": losses, "learning_rate": 0.05}
+    wanted = hypergradient(model, batch, target, weights, way="double_backward", **arguments)
+    batch, target = (data.Batch(b.patches.float(), b.labels, b.groups) for b in (batch, target))
+    with autocast(torch.device("cpu"), "bfloat16"):
+        got = hypergradient(other, batch, target, weights.float(), way=way, **arguments)
+    assert 1e-5 < relative(got.value.double(), wanted.value) < BOUND
+
+
+@pytest.mark.parametrize("method", ["tdr", "tdr_faithful", "learning_to_reweight"])
+def test_training_in_bfloat16_learns(method):
+    model, _ = run(None, method, s={"steps": 300, "precision": "bfloat16"})
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    test = toy(500, 9)
+    right = (model(test.patches).argmax(1) == test.labels).double()
+    assert min(float(right[test.labels == k].mean()) for k in (0, 1)) > 0.7
+
+
+def test_ordinary_passes_are_compiled_and_extra_ones_are_not(monkeypatch):
+    passes = {"compiled": 0}
+
+    def backend(graph, _):
+        def forward(*arguments):
+            passes["compiled"] += 1
+            return graph.forward(*arguments)
+
+        return forward
+
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self: nn.Module_compile(self, backend=backend), raising=True
+    )
+    results = {}
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        model = PatchNet(2, 8, 2, width=4, dropout=0.0)
+        settings = Train(steps=21, batch=32, compile=wanted, checkpoint_every=10)
+        fit(model, toy(200, 0), toy(12, 1, 0.5), "tdr", settings, validate=lambda m: 0.5)
+        results[wanted] = model.state_dict()
+        assert model._compiled_call_impl is None
+    assert passes["compiled"] == 19  # of 21 steps, two move the weights, the last seven join
+    for name, value in results[False].items():
+        torch.testing.assert_close(results[True][name], value)
+
+
+nn.Module_compile = nn.Module.compile
+
+
+def test_an_old_torch_cannot(monkeypatch):
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    with (
+        pytest.raises(InputError, match=r"train\.compile` needs torch 2\.6"),
+        compiled(nn.Linear(1, 1), True),
+    ):
+        pass
+
+
+def test_samples_that_do_not_fit_stay_in_the_store_and_give_the_same_network(tiny_run, monkeypatch):
+    from data_pipelines.store import open_store
+
+    store = open_store(tiny_run / "patches.zarr")
+    networks = {}
+    for free in (2**40, 10**6):
+        monkeypatch.setattr(
+            data.psutil, "virtual_memory", lambda f=free: type("M", (), {"available": f})
+        )
+        train, target = samples_to_train(store)
+        assert isinstance(train, StoredSamples) == (free < 2**40)
+        torch.manual_seed(0)
+        model = PatchNet(store.sizes["variable"], 8, 2, width=6, dropout=0.0)
+        fit(model, train, target, "tdr", Train(steps=30, batch=32))
+        networks[free] = model.state_dict()
+    for name, value in networks[2**40].items():
+        assert torch.equal(networks[10**6][name], value), name
+    with pytest.raises(InputError, match="both be in memory"):
+        fit(model, train, target[torch.arange(len(target))], "tdr", Train(steps=3))
+    assert len(train) == len(positions(store, "train"))

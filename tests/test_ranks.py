@@ -1,0 +1,143 @@
+"""Two processes take the steps that one takes; one that dies ends the run, which goes on."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import ranks_program
+import torch
+
+from data_pipelines.errors import InputError
+from weather_tdr import ranks
+from weather_tdr.checkpoints import load_checkpoint
+from weather_tdr.cli import main
+from weather_tdr.methods.hypergradient import hypergradient
+from weather_tdr.model_files import load_detector
+
+HERE = Path(__file__).parent
+ATOL = 1e-3  # float32 over hundreds of steps, summed in another order
+
+
+def torchrun(*arguments, **kw) -> subprocess.Popen:
+    """Two processes of a program on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE}:{HERE.parent}"}
+    return subprocess.Popen(
+        [*command, *map(str, arguments)], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kw,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, tiny_run):
+    """What one process does, and what two do."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    started = torchrun(HERE / "ranks_program.py", two, tiny_run / "patches.zarr")
+    ranks_program.run(one, tiny_run / "patches.zarr")
+    output, _ = started.communicate(timeout=250)
+    assert started.returncode == 0, output
+    return one, two
+
+
+def read(folder, case, rank):
+    state, history = json.loads((folder / f"{case}-{rank}.json").read_text())
+    return {k: np.array(v) for k, v in state.items()}, pd.DataFrame(history)
+
+
+@pytest.mark.parametrize("case", [c for c in ranks_program.CASES if c != "batch_norm"])
+def test_two_ranks_take_the_steps_of_one(both, case):
+    (one, two), exact = both, {"rtol": 1e-10, "atol": 1e-12}
+    (state, history), first = read(one, case, 0), read(two, case, 0)
+    for name, value in state.items():
+        np.testing.assert_allclose(first[0][name], value, **exact, err_msg=name)
+    pd.testing.assert_frame_equal(first[1], history, **exact)
+    moved = history.filter(like="weight_").iloc[0] != history.filter(like="weight_").iloc[-1]
+    assert moved.any() == (ranks_program.CASES[case][0] not in ("uniform", "fine_tune_last_layer"))
+
+
+@pytest.mark.parametrize("case", list(ranks_program.CASES))
+def test_the_ranks_end_with_the_same_network(both, case):
+    """With BatchNorm too, whose statistics are those of a rank's share, then averaged."""
+    states = [read(both[1], case, rank)[0] for rank in (0, 1)]
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(states[1][name], value, err_msg=name)
+    on_disk, _ = load_checkpoint(both[1] / case / "checkpoints" / "step_000000012.safetensors")
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(on_disk[f"model.{name}"].numpy(), value, err_msg=name)
+
+
+def test_every_sample_is_evaluated_once(both):
+    (one, two), read_json = both, lambda p: np.array(json.loads(p.read_text()))
+    wanted = read_json(one / "said-0.json")
+    for rank in (0, 1):
+        np.testing.assert_allclose(read_json(two / f"said-{rank}.json"), wanted, rtol=1e-5)
+
+
+def test_shares_and_parts_hold_each_once(monkeypatch):
+    for number in (1, 2, 3, 7):
+        monkeypatch.setattr(ranks, "number", lambda n=number: n)
+        shares, parts = [], []
+        for rank in range(number):
+            monkeypatch.setattr(ranks, "rank", lambda r=rank: r)
+            shares += ranks.share(torch.arange(20)).tolist()
+            parts += np.arange(20)[ranks.own_part(np.arange(20))].tolist()
+        assert sorted(shares) == list(range(20)) and parts == list(range(20))
+    with pytest.raises(InputError, match="got 3 for 7"):
+        ranks.own_part(np.arange(3))
+
+
+def test_a_dead_rank_ends_the_run_which_goes_on_alone(config_file):
+    """With a message, from the last checkpoint, to what an uninterrupted run gives."""
+    folder = config_file.parent / "runs" / "tiny"
+    settings = [
+        "--train.methods=[tdr]", "--train.dropout=0", "--train.steps=900", "--train.width=6",
+        "--train.checkpoint_every=100", "--quiet",
+    ]  # fmt: skip
+    main(["build", str(config_file), "--quiet"])
+    started = torchrun("-m", "weather_tdr", "train", config_file, *settings)
+    checkpoints = folder / "tdr" / "checkpoints"
+    for _ in range(1200):
+        if any(checkpoints.glob("step_*.safetensors")) or started.poll() is not None:
+            break
+        time.sleep(0.1)
+    children = psutil.Process(started.pid).children()
+    (second,) = [p for p in children if p.environ().get("RANK") == "1"]
+    second.kill()
+    output, _ = started.communicate(timeout=60)
+    assert started.returncode == 1
+    assert "error: rank 0 of 2 has lost another one" in output and "--resume" in output
+    assert output.count("error: ") == 1 and "SIGKILL" in output
+    _, facts = load_checkpoint(max(checkpoints.glob("step_*.safetensors")))
+    assert 0 < facts["step"] < 900
+    main(["train", str(config_file), *settings, "--resume"])
+    resumed = load_detector(folder / "tdr").model.state_dict()
+    assert len(pd.read_csv(folder / "tdr" / "history.csv")) == 45
+    main(["train", str(config_file), *settings])
+    for name, value in load_detector(folder / "tdr").model.state_dict().items():
+        torch.testing.assert_close(resumed[name], value, rtol=0.0, atol=ATOL, msg=name)
+
+
+def test_other_commands_are_refused(config_file, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(config_file)])
+    assert stop.value.code == 2
+    assert "must be `train` with several processes, got `run`" in capsys.readouterr().err
+
+
+def test_double_backward_is_for_one_process(monkeypatch):
+    monkeypatch.setattr(ranks, "number", lambda: 2)
+    batch = ranks_program.samples(8, 0, 0.5, 1, 8)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(128, 2)).double()
+    with pytest.raises(InputError, match="for one process, got 2"):
+        hypergradient(
+            model, batch, batch, torch.ones(3).double() / 3, loss=lambda o, y: o.sum(1),
+            learning_rate=0.1, scale=torch.ones(8).double(), way="double_backward",
+        )  # fmt: skip

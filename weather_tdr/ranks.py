@@ -1,0 +1,152 @@
+"""Several processes (ranks) that train one network together, as `torchrun` starts them.
+
+Each takes its share of every batch, and what each has is summed over all of them, so that N ranks
+take the step that one would take. Without a process group there is one rank, and nothing is sent.
+
+Sums of `torch.distributed` stand here in place of DistributedDataParallel: that acts on
+``loss.backward()`` alone, while the lookahead needs the gradient of the whole batch from
+``autograd.grad``, and the target gradient and the hypergradient are summed too.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from data_pipelines.errors import InputError, RankLost
+
+LONGEST_SILENCE = timedelta(minutes=30)
+
+
+def number() -> int:
+    """Number of ranks."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0 on; rank 0 is the one that writes."""
+    return dist.get_rank() if number() > 1 else 0
+
+
+def place() -> int:
+    """Number of this process among those of its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def wanted() -> tuple[int, int]:
+    """Number of this process and of all that `torchrun` has started, before they are together."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[None]:
+    """The process group of a program started by `torchrun`; nothing without it.
+
+    Args:
+        device: that the network is on; GPUs talk by NCCL, all else by Gloo.
+
+    Raises:
+        InputError: devices that cannot work together.
+    """
+    if wanted()[1] == 1:
+        yield
+        return
+    if device.type == "mps":
+        raise InputError(
+            "`train.device` must be cpu or cuda with several processes, got mps. "
+            "Start without torchrun, or set `train.device: cpu`."
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_SILENCE)
+    yield
+    dist.destroy_process_group()  # not after an error: it would wait for those that have died
+
+
+def share(index: Tensor) -> Tensor:
+    """This rank's part of a batch: every N-th sample, so that each group is shared out evenly."""
+    return index[rank() :: number()]
+
+
+def sum_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The sum of each tensor over all ranks, all of them sent at once as the type of the first.
+
+    Raises:
+        RankLost: another rank has died.
+    """
+    if number() == 1:
+        return list(tensors)
+    like = tensors[0].dtype
+    flat = torch.cat([t.detach().reshape(-1).to(like) for t in tensors]).to(_device())
+    try:
+        dist.all_reduce(flat)
+    except RuntimeError as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise RankLost(
+            f"rank {rank()} of {number()} has lost another one ({first}). The same command goes "
+            "on from the last checkpoint with `--resume`, with any number of processes."
+        ) from error
+    parts = torch.split(flat, [t.numel() for t in tensors])
+    return [p.reshape(t.shape).to(t) for p, t in zip(parts, tensors, strict=True)]
+
+
+def agree(model: nn.Module) -> None:
+    """Gives every rank the parameters and statistics of rank 0."""
+    if number() == 1:
+        return
+    for tensor in model.state_dict().values():
+        sent = tensor.detach().to(_device())
+        dist.broadcast(sent, 0)
+        tensor.copy_(sent)
+
+
+def _device() -> str:
+    """Where tensors must lie to be sent."""
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+
+
+def total(count: int) -> int:
+    """Sum of a number over all ranks."""
+    if number() == 1:
+        return count
+    return int(sum_over_ranks([torch.tensor(count)])[0])
+
+
+def average_buffers(model: nn.Module) -> None:
+    """Gives every rank the mean of the running statistics (of BatchNorm) of all of them."""
+    if number() == 1:
+        return
+    buffers = [b for b in model.buffers() if b.is_floating_point()]
+    if buffers:
+        for mine, summed in zip(buffers, sum_over_ranks(buffers), strict=True):
+            mine.copy_(summed / number())
+
+
+def own_part(index: npt.NDArray[np.int64]) -> slice:
+    """The part of a long index that this rank evaluates: each position falls to one rank.
+
+    Raises:
+        InputError: there are more ranks than positions.
+    """
+    if len(index) < number():
+        raise InputError(
+            f"a split must hold a sample for each process, got {len(index)} for {number()}. "
+            "Start fewer."
+        )
+    edges = np.linspace(0, len(index), number() + 1).astype(int)
+    return slice(int(edges[rank()]), int(edges[rank() + 1]))
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seeds dropout for one step: each rank its own, whatever happened before.
+
+    One rank alone goes on with the generator as it is.
+    """
+    if number() > 1:
+        torch.manual_seed((seed + 1) * 2**40 + step * 2**10 + rank())
