@@ -82,16 +82,27 @@ class Detector:
         """Refuses fields that differ from those of training.
 
         Raises:
-            InputError: units or grid spacing differ.
+            InputError: variables, lags, units, standard names or grid spacing differ.
         """
-        for name, wanted, got in zip(
-            self.variables["variable"], self.variables["units"], fields["units"].values, strict=True
-        ):
-            if wanted != got:
-                raise InputError(
-                    f"variable `{name}` must have units `{wanted}` as in training, got `{got}`. "
-                    "Convert it first."
-                )
+        names, held = self.variables["variable"], [str(v) for v in fields["variable"].values]
+        if names != held:
+            lacks = [n for n in names if n not in held]
+            more = [n for n in held if n not in names]
+            how = [f"without {', '.join(lacks)}"] if lacks else []
+            how += [f"with {', '.join(more)} besides"] if more else []
+            raise InputError(
+                f"the fields must hold the variables and lags of training, {', '.join(names)}, got "
+                f"them {' and '.join(how) or 'in another order'}. Open them by "
+                "`open_fields(paths, **detector.open_arguments())`."
+            )
+        for key, fix in (("units", "Convert it first"), ("standard_name", "Rename or select it")):
+            pairs = zip(names, self.variables[key], fields[key].values, strict=True)
+            for name, wanted, got in pairs:
+                if wanted != got and (key == "units" or (wanted and got)):
+                    raise InputError(
+                        f"variable `{name}` must have the {key} `{wanted}` as in training, got "
+                        f"`{got}`. {fix}."
+                    )
         for axis, key in (("latitude", "dlat"), ("longitude", "dlon")):
             values = fields[axis].to_numpy().astype(float)
             spacing = abs(values[-1] - values[0]) / (len(values) - 1)
