@@ -58,8 +58,8 @@ def test_two_ranks_take_the_steps_of_one(both, case):
     for name, value in state.items():
         np.testing.assert_allclose(first[0][name], value, **exact, err_msg=name)
     pd.testing.assert_frame_equal(first[1], history, **exact)
-    moved = history.filter(like="weight_").iloc[0] != history.filter(like="weight_").iloc[-1]
-    assert moved.any() == (ranks_program.CASES[case][0] not in ("uniform", "fine_tune_last_layer"))
+    steered = history.filter(like="weight_").iloc[-1].nunique() > 1
+    assert steered == (case not in ("uniform", "last_layer"))
 
 
 @pytest.mark.parametrize("case", list(ranks_program.CASES))
@@ -97,8 +97,8 @@ def test_a_dead_rank_ends_the_run_which_goes_on_alone(config_file):
     """With a message, from the last checkpoint, to what an uninterrupted run gives."""
     folder = config_file.parent / "runs" / "tiny"
     settings = [
-        "--train.methods=[tdr]", "--train.dropout=0", "--train.steps=900", "--train.width=6",
-        "--train.checkpoint_every=100", "--quiet",
+        "--train.methods=[tdr]", "--train.dropout=0", "--train.steps=400", "--train.width=6",
+        "--train.checkpoint_every=100", "--train.learning_rate=0.002", "--quiet",
     ]  # fmt: skip
     main(["build", str(config_file), "--quiet"])
     started = torchrun("-m", "weather_tdr", "train", config_file, *settings)
@@ -115,10 +115,10 @@ def test_a_dead_rank_ends_the_run_which_goes_on_alone(config_file):
     assert "error: rank 0 of 2 has lost another one" in output and "--resume" in output
     assert output.count("error: ") == 1 and "SIGKILL" in output
     _, facts = load_checkpoint(max(checkpoints.glob("step_*.safetensors")))
-    assert 0 < facts["step"] < 900
+    assert 0 < facts["step"] < 400
     main(["train", str(config_file), *settings, "--resume"])
     resumed = load_detector(folder / "tdr").model.state_dict()
-    assert len(pd.read_csv(folder / "tdr" / "history.csv")) == 45
+    assert len(pd.read_csv(folder / "tdr" / "history.csv")) == 20
     main(["train", str(config_file), *settings])
     for name, value in load_detector(folder / "tdr").model.state_dict().items():
         torch.testing.assert_close(resumed[name], value, rtol=0.0, atol=ATOL, msg=name)
