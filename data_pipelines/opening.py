@@ -1,5 +1,7 @@
 """Opens the files of gridded fields, lazily, as one data set."""
 
+import contextlib
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +33,7 @@ def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
     """Opens files lazily and joins them; those that cannot be opened are left out and reported.
 
     Args:
-        paths: NetCDF files or one Zarr store, on disk or by its address.
+        paths: NetCDF or GRIB files, or one Zarr store, on disk or by its address.
 
     Returns:
         All variables of all files, as the files name them, in the same units; and the findings.
@@ -113,13 +115,34 @@ def is_url(path: str | Path) -> bool:
 def _open_one(file: str | Path) -> xr.Dataset:
     if isinstance(file, str) or file.is_dir():
         return _open_zarr(file)
-    dataset = xr.open_dataset(file, chunks={})
+    dataset = _open_grib(file) if _is_grib(file) else xr.open_dataset(file, chunks={})
     # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
     step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
     time = next((d for d in dataset.dims if str(d).lower() in TIME_NAMES), None)
     if time is not None and step:
         dataset = dataset.chunk({time: max(1, CHUNK_BYTES // step)})
     return dataset
+
+
+def _is_grib(file: Path) -> bool:
+    with file.open("rb") as start:
+        return start.read(4) == b"GRIB"
+
+
+def _open_grib(file: Path) -> xr.Dataset:
+    """By cfgrib, without leaving its index file in the archive."""
+    if importlib.util.find_spec("cfgrib") is None:
+        raise InputError(
+            f"`fields.paths`: {file} is GRIB and needs cfgrib, got an installation without it. "
+            "Install the extra `grib`."
+        )
+    # Both bring their own PROJ. Loaded after that of cfgrib, pyproj (cartopy) crashes at the exit.
+    with contextlib.suppress(ImportError):
+        import pyproj  # noqa: F401
+    opened: xr.Dataset = xr.open_dataset(
+        file, engine="cfgrib", chunks={}, backend_kwargs={"indexpath": ""}
+    )
+    return opened
 
 
 def _open_zarr(store: str | Path) -> xr.Dataset:

@@ -16,7 +16,7 @@ class Fields:
     """Which fields to read.
 
     Attributes:
-        paths: NetCDF files or one Zarr store; the store may be an address such as
+        paths: NetCDF or GRIB files, or one Zarr store; the store may be an address such as
             `gs://BUCKET/STORE.zarr`.
         variables: names or CF standard names.
         lags: offsets in time that become further variables.
