@@ -50,7 +50,14 @@ class Cluster:
     @property
     def number(self) -> int:
         """Workers to start."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or cores()
+
+
+def cores() -> int:
+    """Cores that this process may use; macOS tells only those of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def compute(

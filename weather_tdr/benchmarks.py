@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +17,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from data_pipelines.cluster import cores
 from data_pipelines.errors import InputError
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
@@ -196,7 +196,7 @@ def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -
             write_image_store(cell.store, cell.images, cell.seed)
     network = "" if benchmark.run else benchmark.network
     failed: dict[str, str] = {}
-    workers = min(benchmark.workers or len(os.sched_getaffinity(0)), max(len(todo), 1))
+    workers = min(benchmark.workers or cores(), max(len(todo), 1))
     log.info("%s: %d of %d cells to run, %d at once", title, len(todo), len(wanted), workers)
     # Started afresh, not forked: forking after threads have started deadlocks.
     context = multiprocessing.get_context("spawn")
