@@ -1,6 +1,5 @@
 """Opens the files of gridded fields, lazily, as one data set."""
 
-import contextlib
 import importlib.util
 import warnings
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import xarray as xr
 
 from data_pipelines.coordinates import TIME_NAMES
 from data_pipelines.errors import InputError
+from data_pipelines.proj import load_proj_first
 from data_pipelines.quality import UNREADABLE, Finding
 
 # unit -> (SI unit, factor, offset)
@@ -136,9 +136,7 @@ def _open_grib(file: Path) -> xr.Dataset:
             f"`fields.paths`: {file} is GRIB and needs cfgrib, got an installation without it. "
             "Install the extra `grib`."
         )
-    # Both bring their own PROJ. Loaded after that of cfgrib, pyproj (cartopy) crashes at the exit.
-    with contextlib.suppress(ImportError):
-        import pyproj  # noqa: F401
+    load_proj_first()
     opened: xr.Dataset = xr.open_dataset(
         file, engine="cfgrib", chunks={}, backend_kwargs={"indexpath": ""}
     )

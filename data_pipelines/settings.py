@@ -142,9 +142,9 @@ class Incidents:
         match_time: `exact`, or `day` for daily means.
         distance_km: a catalogue's entry labels the patches whose centre is this near; 0: the one
             whose central cell holds it.
-        exceedance: see there.
-        mask: see there.
-        series: see there.
+        exceedance: for the rule of that name.
+        mask: the same.
+        series: the same.
     """
 
     rule: Rule = "catalogue"

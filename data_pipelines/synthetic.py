@@ -85,7 +85,7 @@ class Synthetic:
         """
         if self.days < 0 or self.spacing <= 0:
             raise InputError(
-                f"`synthetic.days` and `synthetic.spacing` must not be negative, got "
+                "`synthetic.days` must not be negative and `synthetic.spacing` positive, got "
                 f"{self.days} and {self.spacing}."
             )
         for name in ("latitudes", "longitudes"):

@@ -9,8 +9,10 @@ import pytest
 import torch
 import xarray as xr
 
+from data_pipelines.proj import load_proj_first
 from data_pipelines.synthetic import Synthetic, make_synthetic, write_synthetic
 
+load_proj_first()
 matplotlib.use("Agg")
 torch.set_num_threads(1)
 

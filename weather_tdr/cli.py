@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from data_pipelines.errors import InputError, RankLost
+from data_pipelines.proj import load_proj_first
 
 CONFIG_COMMANDS = {
     "build": "cut the fields of CONFIG into the patch store",
@@ -21,6 +22,7 @@ CONFIG_COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command and exits."""
+    load_proj_first()
     try:
         _dispatch(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:

@@ -28,7 +28,7 @@ class Config:
     Attributes:
         name: the run folder is OUTPUT/NAME.
         output: folder of all runs.
-        seed: of background, target set and synthetic fields.
+        seed: of the background that is kept, the target set, and the draw of images.
         synthetic: with `days` above 0, makes synthetic fields and catalogue and uses them.
         fields: which fields.
         incidents: which incidents.
