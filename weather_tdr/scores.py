@@ -6,6 +6,7 @@ The formulas are those of the package `scores` (Bureau of Meteorology) and of sc
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,38 +55,48 @@ class Counts:
         )
 
     def scores(self) -> dict[str, float]:
-        """POD, FAR, POFD, CSI, HSS, SEDI and balanced accuracy; NaN where undefined.
+        """The scores of `count_scores`, of this table."""
+        counts = (self.hits, self.false_alarms, self.misses, self.correct_negatives)
+        return {k: float(v) for k, v in count_scores(*map(np.asarray, counts)).items()}
 
-        POD: 0 to 1, perfect 1. FAR: the false alarm *ratio* FP / (TP + FP), 0 to 1, perfect 0;
-        not POFD, the false alarm rate FP / (FP + TN). CSI: 0 to 1, perfect 1. HSS: -1 to 1,
-        no skill 0. SEDI: -1 to 1, for rare events. Balanced accuracy: mean of POD and 1 - POFD.
 
-        Source: Jolliffe and Stephenson, Forecast Verification, 2nd ed.; SEDI: Ferro and
-        Stephenson (2011), Wea. Forecasting 26, 699-713.
-        """
-        manager = BasicContingencyManager(
-            {
-                "tp_count": xr.DataArray(float(self.hits)),
-                "fp_count": xr.DataArray(float(self.false_alarms)),
-                "fn_count": xr.DataArray(float(self.misses)),
-                "tn_count": xr.DataArray(float(self.correct_negatives)),
-                "total_count": xr.DataArray(
-                    float(self.hits + self.false_alarms + self.misses + self.correct_negatives)
-                ),
-            }
-        )
-        with np.errstate(all="ignore"):
-            values = {
-                "pod": manager.probability_of_detection(),
-                "far": manager.false_alarm_ratio(),
-                "pofd": manager.probability_of_false_detection(),
-                "csi": manager.critical_success_index(),
-                "hss": manager.heidke_skill_score(),
-                "sedi": manager.symmetric_extremal_dependence_index(),
-            }
-        scores = {k: float(v) if math.isfinite(float(v)) else math.nan for k, v in values.items()}
-        scores["balanced_accuracy"] = 0.5 * (scores["pod"] + 1.0 - scores["pofd"])
-        return scores
+def count_scores(
+    hits: npt.NDArray[Any],
+    false_alarms: npt.NDArray[Any],
+    misses: npt.NDArray[Any],
+    correct_negatives: npt.NDArray[Any],
+) -> dict[str, npt.NDArray[np.float64]]:
+    """POD, FAR, POFD, CSI, HSS, SEDI and balanced accuracy; NaN where undefined.
+
+    POD: 0 to 1, perfect 1. FAR: the false alarm *ratio* FP / (TP + FP), 0 to 1, perfect 0;
+    not POFD, the false alarm rate FP / (FP + TN). CSI: 0 to 1, perfect 1. HSS: -1 to 1,
+    no skill 0. SEDI: -1 to 1, for rare events. Balanced accuracy: mean of POD and 1 - POFD.
+
+    Args:
+        hits: TP of each table, any shape.
+        false_alarms: FP.
+        misses: FN.
+        correct_negatives: TN.
+
+    Source: Jolliffe and Stephenson, Forecast Verification, 2nd ed.; SEDI: Ferro and
+    Stephenson (2011), Wea. Forecasting 26, 699-713.
+    """
+    tables = np.broadcast_arrays(hits, false_alarms, misses, correct_negatives)
+    names = ("tp_count", "fp_count", "fn_count", "tn_count")
+    counts = {k: xr.DataArray(v.astype(float)) for k, v in zip(names, tables, strict=True)}
+    manager = BasicContingencyManager(counts | {"total_count": xr.DataArray(sum(tables) * 1.0)})
+    with np.errstate(all="ignore"):
+        values = {
+            "pod": manager.probability_of_detection(),
+            "far": manager.false_alarm_ratio(),
+            "pofd": manager.probability_of_false_detection(),
+            "csi": manager.critical_success_index(),
+            "hss": manager.heidke_skill_score(),
+            "sedi": manager.symmetric_extremal_dependence_index(),
+        }
+    scores = {k: np.where(np.isfinite(v), v, math.nan) for k, v in values.items()}
+    scores["balanced_accuracy"] = 0.5 * (scores["pod"] + 1.0 - scores["pofd"])
+    return scores
 
 
 def choose_threshold(score: Values, label: Labels) -> float:

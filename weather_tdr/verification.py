@@ -10,7 +10,7 @@ import pandas as pd
 from weather_tdr.intervals import count_intervals, storm_blocks
 from weather_tdr.maps import Maps
 from weather_tdr.matching import Matching, follow, match_incidents
-from weather_tdr.scores import Counts
+from weather_tdr.scores import Counts, count_scores
 
 CURVE_POINTS = 60
 CURVE_INCIDENTS = 50  # peaks looked at for each true incident: below that FAR is 98 %
@@ -27,22 +27,23 @@ def incident_curve(peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps) -> pd.D
     Returns:
         ``threshold, hits, misses, false_alarms, pod, far, csi``, the highest threshold first.
     """
-    scores = np.sort(peaks["probability"].to_numpy())[::-1]
-    most = min(len(scores), CURVE_INCIDENTS * max(len(truth), 1))
-    ranks = np.unique(np.geomspace(1, max(most, 1), CURVE_POINTS).astype(int))[: len(scores)]
+    heights = np.sort(peaks["probability"].to_numpy())[::-1]
+    most = min(len(heights), CURVE_INCIDENTS * max(len(truth), 1))
+    ranks = np.unique(np.geomspace(1, max(most, 1), CURVE_POINTS).astype(int))[: len(heights)]
     rows = []
-    for rank in ranks[ranks <= len(scores)]:
-        below = scores[rank] if rank < len(scores) else scores[rank - 1]
-        threshold = float((scores[rank - 1] + below) / 2)  # rounding does not decide
+    for rank in ranks[ranks <= len(heights)]:
+        below = heights[rank] if rank < len(heights) else heights[rank - 1]
+        threshold = float((heights[rank - 1] + below) / 2)  # rounding does not decide
         found = peaks[peaks["probability"] >= threshold]
         matching = match_incidents(found, truth, maps.radius_km, maps.tolerance_hours)
-        counts = _counts(matching)
-        chosen = {k: counts.scores()[k] for k in ("pod", "far", "csi")}
-        rows.append({"threshold": threshold, **_three(counts), **chosen})
-    return pd.DataFrame(
-        rows,
-        columns=["threshold", "hits", "misses", "false_alarms", "pod", "far", "csi"],
+        rows.append({"threshold": threshold, **_three(_counts(matching))})
+    columns = ["threshold", "hits", "misses", "false_alarms"]
+    curve = pd.DataFrame(rows, columns=columns)
+    hits, false_alarms, misses = (
+        curve[k].to_numpy(float) for k in ("hits", "false_alarms", "misses")
     )
+    scores = count_scores(hits, false_alarms, misses, np.zeros(len(curve)))
+    return curve.assign(**{k: scores[k] for k in ("pod", "far", "csi")})
 
 
 def choose_incident_threshold(curve: pd.DataFrame) -> float:
