@@ -36,9 +36,21 @@ MODULES = {name_of(p): p for package in PACKAGES for p in (ROOT / package).rglob
 
 
 def imported(source: str, modules=frozenset(MODULES)) -> set[str]:
-    """Modules that a file imports, anywhere in it; of ours those that the names lie in."""
+    """Modules that a file imports, anywhere in it; of ours those that the names lie in.
+
+    What only the types need is no import.
+    """
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    typing = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING")
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -58,7 +70,10 @@ def outside(name: str) -> set[str]:
 
 
 def test_the_check_sees_imports():
-    source = "import a.b\ndef f():\n    from weather_tdr import run, __version__\n"
+    source = (
+        "import a.b\ndef f():\n    from weather_tdr import run, __version__\n"
+        "if TYPE_CHECKING:\n    import c\n"
+    )
     assert imported(source) == {"a.b", "weather_tdr.run", "weather_tdr"}
     assert len(MODULES) > 80 and "weather_tdr.methods.tdr" in OURS["weather_tdr.methods.method"]
 
