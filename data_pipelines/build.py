@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from data_pipelines.blocks import Job, build_part, plan_job
+from data_pipelines.blocks import Job, build_part
 from data_pipelines.cluster import Cluster, compute
-from data_pipelines.errors import InputError
-from data_pipelines.fields import lag_hours, open_fields
+from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping, Groups
 from data_pipelines.labelling import Labeller, make_labeller
-from data_pipelines.labels import PatchLabels
-from data_pipelines.patches import Listing, sample_coordinates
+from data_pipelines.patches import sample_coordinates
+from data_pipelines.planning import StorePlan, counts_of, plan_store
 from data_pipelines.quality import (
     Finding,
     Quality,
@@ -24,12 +23,11 @@ from data_pipelines.quality import (
     refuse_reported,
     write_report,
 )
-from data_pipelines.schema import GROUPS, SPLITS, Columns, IntArray, PatchGrid, duration_hours
+from data_pipelines.schema import GROUPS, Columns
 from data_pipelines.settings import Fields, Incidents, Patches, Splits, store_settings
-from data_pipelines.splits import separate_storms, split_times
 from data_pipelines.statistics import from_sums
 from data_pipelines.store import fingerprint, same_build, store_identity
-from data_pipelines.store_writer import StoreWriter, unfinished
+from data_pipelines.store_writer import StoreWriter
 from data_pipelines.target_set import assign_splits, refuse_early
 
 log = logging.getLogger(__name__)
@@ -87,17 +85,13 @@ def build_store(
     )
     labeller = make_labeller(incidents, fields, Path(path).parent, progress=progress)
     groups = groups or Groups()
-    attributes = {
-        "settings": store_settings(fields, incidents, patches, splits, groups, seed),
-        "fingerprints": fingerprint([*fields.paths, *incidents.inputs()]),
-    }
     return build_from(
         path,
         array,
         labeller,
         patches,
         splits,
-        attributes=attributes,
+        attributes=store_attributes(fields, incidents, patches, splits, groups, seed),
         grouping=Grouping(groups),
         reasons=REASONS[incidents.rule],
         seed=seed,
@@ -105,6 +99,21 @@ def build_store(
         cluster=cluster,
         progress=progress,
     )
+
+
+def store_attributes(
+    fields: Fields,
+    incidents: Incidents,
+    patches: Patches,
+    splits: Splits,
+    groups: Groups,
+    seed: int,
+) -> dict[str, Any]:
+    """``settings`` and ``fingerprints``: all that decides a store. Reads the files."""
+    return {
+        "settings": store_settings(fields, incidents, patches, splits, groups, seed),
+        "fingerprints": fingerprint([*fields.paths, *incidents.inputs()]),
+    }
 
 
 def build_from(
@@ -139,13 +148,6 @@ def build_from(
         progress: shows a progress bar.
     """
     path = Path(path)
-    grid = PatchGrid(
-        array["latitude"].to_numpy().astype(float),
-        array["longitude"].to_numpy().astype(float),
-        patches.size,
-        patches.stride,
-        patches.whole_field,
-    )
     if same_build(path, attributes):
         if quality is not None and quality.strict:
             refuse_reported(path.with_name("quality.json"))
@@ -154,45 +156,34 @@ def build_from(
     quality = quality or Quality()
     if quality.strict and (of_files := findings_of(array)):  # before anything is computed
         write_report(path.with_name("quality.json"), of_files, {}, quality)
-    times = pd.DatetimeIndex(array.indexes["time"])
-    split = time_split(times, splits, [str(lag) for lag in array["lag"].values])
-    labels = labeller(times, grid, split)
-    for found in labels.findings:
-        log.warning("%s", found.line())
-    if labels.unlabelled.any():
-        log.warning("%d of %d times have no label", labels.unlabelled.sum(), len(times))
-        split = np.where(labels.unlabelled, 0, split)
-    listing = Listing(
-        labels.table,
-        separate_storms(labels.table, split),
-        times,
-        split,
-        grid,
-        grouping or Grouping(Groups()),
-        patches.background_share,
-        seed,
+    plan = plan_store(
+        array, labeller, patches, splits, grouping=grouping or Grouping(Groups()), seed=seed
     )
-    refuse_early(listing, splits.target_per_group)
-    job = plan_job(array, listing, unfinished(path))
+    for found in plan.labels.findings:
+        log.warning("%s", found.line())
+    if lost := int(plan.labels.unlabelled.sum()):
+        log.warning("%d of %d times have no label", lost, len(plan.listing.times))
+    refuse_early(plan.listing, splits.target_per_group)
+    job = plan.job(path)
     writer = StoreWriter(path, job.layout, job.shape, "float32", store_identity(attributes))
     todo = writer.begin()
     if 0 < len(todo) < len(job.bounds):
         log.info("%d of %d parts are there already", len(job.bounds) - len(todo), len(job.bounds))
     compute(build_part, job, todo, cluster or Cluster(), title="building", progress=progress)
-    return _finish(writer, job, attributes, labels, reasons, splits, quality)
+    return _finish(writer, plan, job, attributes, reasons, splits, quality)
 
 
 def _finish(
     writer: StoreWriter,
+    plan: StorePlan,
     job: Job,
     attributes: dict[str, Any],
-    labels: PatchLabels,
     reasons: tuple[str, ...],
     splits: Splits,
     quality: Quality,
 ) -> Path:
     """From the parts to the store: quality, statistics, target set, and the values of samples."""
-    listing, grid = job.listing, job.listing.grid
+    listing, grid, labels = plan.listing, plan.listing.grid, plan.labels
     parts = writer.facts()
     of_blocks = joined(
         Finding(**found)
@@ -204,18 +195,13 @@ def _finish(
     for found in findings:
         if found not in labels.findings:  # they have been said
             log.warning("%s", found.line())
-    lags = sorted({lag_hours(str(lag)) for lag in job.fields["lag"].values})
-    codes, left_out = assign_splits(writer, listing, splits.target_per_group, lags)
+    codes, left_out = assign_splits(writer.gather, listing, splits.target_per_group, plan.lags)
     if left_out["missing_values"]:
         log.warning("%d samples dropped for such values", left_out["missing_values"])
     report = writer.path.with_name("quality.json")
     write_report(report, findings, {"samples_dropped": left_out["missing_values"]}, quality)
     group, names = writer.gather("group", 0), listing.grouping.names
-    counts = {
-        name: {g: int(((codes == code) & (group == k)).sum()) for k, g in enumerate(names)}
-        for code, name in enumerate(SPLITS)
-        if code and (codes == code).any()
-    }
+    counts = counts_of(codes, group, names)
     for name, numbers in counts.items():
         log.info("%-10s %s", name, ", ".join(f"{n} {k}" for k, n in numbers.items()))
     dropped = dict(pd.DataFrame([part["dropped"] for part in parts]).sum().astype(int))
@@ -260,19 +246,3 @@ def _finish(
         names={"group": names},
         texts={"incident_id": [str(s) for s in storms], "reason": reasons},
     )
-
-
-def time_split(times: pd.DatetimeIndex, splits: Splits, lags: list[str]) -> IntArray:
-    """Split of each time step; refuses a gap that lets lagged inputs reach across it."""
-    hours = duration_hours(splits.gap)
-    if not hours >= 0:
-        raise InputError(f"`splits.gap` must be a duration such as 2d or 36h, got `{splits.gap}`.")
-    gap = pd.Timedelta(hours=hours)
-    reach = pd.Timedelta(hours=-min(lag_hours(lag) for lag in lags))
-    if gap < reach:
-        raise InputError(
-            f"`splits.gap` must be at least the largest lag, got {splits.gap} for lags {lags}. "
-            "Otherwise one split sees the fields of another."
-        )
-    periods = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return split_times(times, periods, gap, splits.fractions)

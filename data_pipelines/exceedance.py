@@ -24,15 +24,15 @@ Days = npt.NDArray[np.float32]  # (day, latitude, longitude)
 
 
 def daily_values(
-    field: xr.DataArray, how: str, path: Path, *, progress: bool = False
+    field: xr.DataArray, how: str, path: Path | None, *, progress: bool = False
 ) -> tuple[pd.DatetimeIndex, Days, list[Finding]]:
-    """Mean, maximum or minimum of each day (UTC), in a file mapped into memory.
+    """Mean, maximum or minimum of each day (UTC), in memory or in a file mapped into it.
 
     Args:
         field: canonical fields of one variable, lazy.
         how: ``mean``, ``max`` or ``min``. A missing or impossible value makes its day missing, and
             so does a time step less than a day usually has.
-        path: of the file.
+        path: of the file; None for memory.
         progress: shows a progress bar.
 
     Returns:
@@ -42,7 +42,12 @@ def daily_values(
     day_of = times.floor("D")
     days = day_of.unique()
     number = days.get_indexer(day_of)
-    values: Days = np.memmap(path, dtype=np.float32, mode="w+", shape=(len(days), *field.shape[2:]))
+    shape = (len(days), *field.shape[2:])
+    values: Days = (
+        np.empty(shape, dtype=np.float32)
+        if path is None
+        else np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
+    )
     combine = {"mean": np.add, "max": np.maximum, "min": np.minimum}[how]
     chunks = field.chunks[0] if field.chunks else (len(times),)
     begun, current = -1, np.zeros(field.shape[2:])

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +28,15 @@ TRAIN = SPLITS.index("train")
 
 
 def make_labeller(
-    incidents: Incidents, fields: Fields, folder: Path, *, progress: bool = False
+    incidents: Incidents, fields: Fields, folder: Path | None, *, progress: bool = False
 ) -> Labeller:
     """The rule that the settings choose, with its inputs open.
 
     Args:
         incidents: which rule, and its settings.
         fields: where the variables of `exceedance` and `mask` lie unless they say otherwise.
-        folder: for what does not fit into memory, and is deleted afterwards.
+        folder: for what does not fit into memory, and is deleted afterwards; None keeps it in
+            memory and writes nothing.
         progress: shows a progress bar.
 
     Raises:
@@ -142,15 +144,13 @@ def _marked(values: npt.NDArray[np.float32], wanted: list[float]) -> npt.NDArray
 
 
 def _exceedance_labeller(
-    field: xr.DataArray, incidents: Incidents, folder: Path, *, progress: bool
+    field: xr.DataArray, incidents: Incidents, folder: Path | None, *, progress: bool
 ) -> Labeller:
     rule = incidents.exceedance
 
     def label(times: pd.DatetimeIndex, grid: PatchGrid, split: IntArray) -> PatchLabels:
         _same_grid(field, grid, "incidents.exceedance.variable")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".daily-") as aside:
-            path = Path(aside) / "values"
+        with _aside(folder) as path:
             days, values, findings = daily_values(field, rule.daily, path, progress=progress)
             training = days.isin(times[split == TRAIN].floor("D"))
             limits = thresholds(days, values, training, rule)
@@ -167,6 +167,17 @@ def _exceedance_labeller(
             return replace(labels, findings=[*findings_of(field), *findings])
 
     return label
+
+
+@contextmanager
+def _aside(folder: Path | None) -> Iterator[Path | None]:
+    """A file in `folder` that is deleted afterwards; none without a folder."""
+    if folder is None:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".daily-") as aside:
+        yield Path(aside) / "values"
 
 
 def _same_grid(field: xr.DataArray, grid: PatchGrid, name: str) -> None:

@@ -1,6 +1,7 @@
 """The target set: chosen among the training samples once it is known which can be used."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,11 @@ from data_pipelines.errors import InputError
 from data_pipelines.patches import Listing, overlapping
 from data_pipelines.schema import GROUPS, SPLITS, IntArray
 from data_pipelines.splits import choose_target
-from data_pipelines.store_writer import StoreWriter
 
 TRAIN, TARGET = SPLITS.index("train"), SPLITS.index("target")
 INCIDENT = GROUPS.index("incident")
+# Name of a value and what stands where there is no sample -> that value of every sample.
+Gather = Callable[[str, int | bool], npt.NDArray[Any]]
 NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -38,15 +40,15 @@ def refuse_early(listing: Listing, target_per_group: int) -> None:
 
 
 def assign_splits(
-    writer: StoreWriter, listing: Listing, target_per_group: int, lags: Sequence[float] = (0.0,)
+    gather: Gather, listing: Listing, target_per_group: int, lags: Sequence[float] = (0.0,)
 ) -> tuple[npt.NDArray[np.int8], dict[str, int]]:
-    """Split of each sample of the parts, with the target set chosen among training samples.
+    """Split of each sample, with the target set chosen among training samples.
 
     Dropped are samples with a value that cannot be used; and of the training samples those whose
     storm, or whose field values (with lags, those of other times too), the target set holds.
 
     Args:
-        writer: all of its parts are written.
+        gather: gives ``split, kind, usable, source, cell, step, group`` of all samples.
         listing: of the samples.
         target_per_group: samples of each group in the target set.
         lags: of the fields, hours.
@@ -57,11 +59,11 @@ def assign_splits(
     Raises:
         InputError: a split is left without incidents, or the target set cannot be filled.
     """
-    planned, kind = writer.gather("split", 0), writer.gather("kind", 0)
-    codes = np.where(writer.gather("usable", False), planned, 0).astype(np.int8)
+    planned, kind = gather("split", 0), gather("kind", 0)
+    codes = np.where(gather("usable", False), planned, 0).astype(np.int8)
     dropped = {"missing_values": int(((planned > 0) & (codes == 0)).sum())}
     _refuse_empty(codes[kind == INCIDENT], dropped["missing_values"])
-    train = _training_samples(writer, listing, np.flatnonzero(codes == TRAIN))
+    train = _training_samples(gather, listing, np.flatnonzero(codes == TRAIN))
     chosen, storms = choose_target(
         train, target_per_group, listing.grouping.names, seed=listing.seed
     )
@@ -77,18 +79,18 @@ def assign_splits(
     return codes, dropped
 
 
-def _training_samples(writer: StoreWriter, listing: Listing, positions: IntArray) -> pd.DataFrame:
+def _training_samples(gather: Gather, listing: Listing, positions: IntArray) -> pd.DataFrame:
     """``position, step, row, column, group, storms, incident_id`` of training samples."""
-    source = writer.gather("source", -1)[positions]
-    row, column = np.divmod(writer.gather("cell", 0)[positions], listing.grid.columns)
+    source = gather("source", -1)[positions]
+    row, column = np.divmod(gather("cell", 0)[positions], listing.grid.columns)
     labelled = source >= 0
     table = pd.DataFrame(
         {
             "position": positions,
-            "step": writer.gather("step", 0)[positions],
+            "step": gather("step", 0)[positions],
             "row": row,
             "column": column,
-            "group": writer.gather("group", 0)[positions],
+            "group": gather("group", 0)[positions],
         }
     )
     for name, none in (("storms", frozenset()), ("incident_id", "")):
