@@ -26,6 +26,13 @@ log = logging.getLogger(__name__)
 Format = Literal["csv", "ibtracs", "hurdat2", "geojson"]
 HEAD = 65536  # characters that tell the format
 GZIP = b"\x1f\x8b"
+# Required column -> names that others give it, in lower case; taken where there is only one.
+USUAL_NAMES = {
+    "time": ("time", "datetime", "date", "valid_time", "iso_time"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon", "long"),
+    "storm_id": ("storm_id", "track_id", "cyclone_id", "event_id", "sid"),
+}
 MISSING = (  # what a cell of a CSV file says that holds nothing
     "", "NA", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None",
     "none", "<NA>", "-", "--",
@@ -81,6 +88,30 @@ def recognise(head: str) -> Format:
     return "csv"
 
 
+def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with the required columns, where it has them under another usual name only.
+
+    Args:
+        table: as `read_table` gives it.
+        path: of the file, for what is said.
+
+    Returns:
+        The table; ``attrs["renamed"]``: name in the file -> required column.
+    """
+    renamed = {}
+    for column, names in USUAL_NAMES.items():
+        found = [c for c in table.columns if str(c).lower() in names]
+        if column not in table and len(found) == 1:
+            renamed[str(found[0])] = column
+    if renamed:
+        said = ", ".join(f"`{old}` as `{new}`" for old, new in renamed.items())
+        log.info("columns of %s are read under other names: %s", path, said)
+    attrs = table.attrs | {"renamed": renamed}
+    table = table.rename(columns=renamed)
+    table.attrs = attrs
+    return table
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
     with path.open("rb") as raw:
@@ -94,10 +125,11 @@ def _read_csv(text: TextIO, head: str) -> pd.DataFrame:
     """One row a line. The basin `NA` is the North Atlantic, not a missing value."""
     first = next((line for line in head.splitlines() if line.strip()), "")
     names = next(csv.reader([first], skipinitialspace=True), [])
+    storms = [n for n in names if n.strip().lower() in USUAL_NAMES["storm_id"]]
     basins = [n for n in names if n.strip().lower() in ("basin", "subbasin")]
     table = pd.read_csv(
         text,
-        dtype={"storm_id": str} | dict.fromkeys(basins, str),
+        dtype=dict.fromkeys([*storms, *basins], str),
         skipinitialspace=True,
         keep_default_na=False,
         na_values={n: [""] if n in basins else list(MISSING) for n in names},

@@ -66,7 +66,7 @@ def open_fields(
     for i, name in enumerate(variables):
         fallback = standard_names[i] if i < len(standard_names) else ""
         try:
-            fields.append(_select(dataset, name, fallback, sign=name in hemisphere_sign))
+            fields.append(select_variable(dataset, name, fallback, sign=name in hemisphere_sign))
         except InputError as error:
             if not unread:
                 raise
@@ -99,7 +99,24 @@ def _within(dataset: xr.Dataset, period: str, lags: Sequence[str]) -> xr.Dataset
     return inside
 
 
-def _select(dataset: xr.Dataset, name: str, fallback: str, *, sign: bool) -> xr.DataArray:
+def select_variable(
+    dataset: xr.Dataset, name: str, fallback: str = "", *, sign: bool = False
+) -> xr.DataArray:
+    """One variable of a dataset with canonical coordinates, in SI units.
+
+    Args:
+        dataset: as `canonical_coordinates` gives it.
+        name: of the variable, or its CF standard name.
+        fallback: standard name to look it up by when the file has no such name.
+        sign: multiplies by -1 south of the equator.
+
+    Returns:
+        float32, dims ``(time, latitude, longitude)``, lazy; attributes ``units,
+        standard_name, base_variable``.
+
+    Raises:
+        InputError: there is none, or it has other dimensions.
+    """
     by_standard_name: dict[str, list[str]] = {}
     for k, v in dataset.data_vars.items():
         by_standard_name.setdefault(str(v.attrs.get("standard_name", "")), []).append(str(k))

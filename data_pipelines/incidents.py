@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_pipelines.catalogues import read_table
+from data_pipelines.catalogues import USUAL_NAMES, read_table, with_usual_names
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.schema import MatchTime
 from data_pipelines.tracks import DERIVED, POSSIBLE, add_changes, possible
@@ -21,7 +21,8 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     The format is recognised from the content, and any of them may be gzipped:
 
     - CSV with at least the columns ``time`` (UTC), ``latitude`` (degrees north), ``longitude``
-      (degrees east, any range) and ``storm_id``; ``pressure_hpa`` and ``wind_kt`` if known;
+      (degrees east, any range) and ``storm_id``, or usual names of them such as ``lat`` and
+      ``track_id`` (see `catalogues.USUAL_NAMES`); ``pressure_hpa`` and ``wind_kt`` if known;
     - IBTrACS CSV, v04r00 or v04r01: see `best_tracks.read_ibtracs`;
     - HURDAT2, the original text: see `best_tracks.read_hurdat2`;
     - GeoJSON, a FeatureCollection of points with the properties ``time`` and ``storm_id`` (or an
@@ -35,17 +36,21 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
 
     Returns:
         The table, sorted by time; longitudes in [0, 360); further columns unchanged. ``attrs``
-        holds ``format``, ``skipped``, ``derived`` and what the format adds, as JSON values.
+        holds ``format``, ``skipped``, ``renamed``, ``derived`` and what the format adds, as JSON values.
 
     Raises:
         InputError: no such file, a column is missing, or a value is no date or position.
     """
     path = Path(path).expanduser()
-    table = read_table(path)
+    table = with_usual_names(read_table(path), path)
     attrs = table.attrs
     for column in REQUIRED:
         if column not in table:
-            hint = " Separate the columns with commas." if ";" in str(table.columns[0]) else ""
+            hint = f" It may be called {', '.join(USUAL_NAMES[column][1:])} too."
+            if column == "storm_id":
+                hint += " It names the system that an entry belongs to; a number each will do."
+            if ";" in str(table.columns[0]):
+                hint = " Separate the columns with commas."
             raise unknown_name("`incidents.catalogue`: column", column, table.columns, hint)
     if table.empty:
         raise InputError(f"`incidents.catalogue` must hold entries, got none in {path}.")

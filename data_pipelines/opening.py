@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from xarray.backends import NetCDF4BackendEntrypoint
 
 from data_pipelines.coordinates import TIME_NAMES
 from data_pipelines.errors import InputError
@@ -27,6 +28,7 @@ SI_UNITS = {
     "degrees_celsius": ("K", 1.0, 273.15),
 }
 CHUNK_BYTES = 64 * 2**20
+NETCDF = (b"CDF", b"\x89HDF")  # how such files begin
 
 
 def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
@@ -115,7 +117,7 @@ def is_url(path: str | Path) -> bool:
 def _open_one(file: str | Path) -> xr.Dataset:
     if isinstance(file, str) or file.is_dir():
         return _open_zarr(file)
-    dataset = _open_grib(file) if _is_grib(file) else xr.open_dataset(file, chunks={})
+    dataset = _open_gridded(file)
     # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
     step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
     time = next((d for d in dataset.dims if str(d).lower() in TIME_NAMES), None)
@@ -124,23 +126,21 @@ def _open_one(file: str | Path) -> xr.Dataset:
     return dataset
 
 
-def _is_grib(file: Path) -> bool:
-    with file.open("rb") as start:
-        return start.read(4) == b"GRIB"
-
-
-def _open_grib(file: Path) -> xr.Dataset:
-    """By cfgrib, without leaving its index file in the archive."""
+def _open_gridded(file: Path) -> xr.Dataset:
+    """NetCDF without a guess, as for that xarray imports all plugins; GRIB without an index file."""
+    with file.open("rb") as opened:
+        begins = opened.read(4)
+    if begins.startswith(NETCDF):
+        return xr.open_dataset(file, chunks={}, engine=NetCDF4BackendEntrypoint)
+    if begins != b"GRIB":
+        return xr.open_dataset(file, chunks={})
     if importlib.util.find_spec("cfgrib") is None:
         raise InputError(
             f"`fields.paths`: {file} is GRIB and needs cfgrib, got an installation without it. "
             "Install the extra `grib`."
         )
     load_proj_first()
-    opened: xr.Dataset = xr.open_dataset(
-        file, engine="cfgrib", chunks={}, backend_kwargs={"indexpath": ""}
-    )
-    return opened
+    return xr.open_dataset(file, engine="cfgrib", chunks={}, backend_kwargs={"indexpath": ""})
 
 
 def _open_zarr(store: str | Path) -> xr.Dataset:
