@@ -52,17 +52,10 @@ def write_image_store(path: str | Path, images: Images, seed: int) -> Path:
     train = sets.train[0].astype(np.float32) * scale
     names = CHANNELS[channels]
 
-    counts = {
-        name: {
-            c: int((labels[split == SPLITS.index(name)] == k).sum())
-            for k, c in enumerate(sets.classes)
-        }
-        for name in HELD
-    }
     facts = attributes | {
         "title": f"Images: {images.title}, imbalance {images.degree:g}",
-        "grid": {"size": size, "stride": STRIDE if size >= 4 * STRIDE else 2},
-        "counts": counts,
+        "grid": {"size": size, "stride": stride_of(size)},
+        "counts": counts_of_sets(sets),
         "dropped": {},
     }
     described = {
@@ -106,6 +99,19 @@ def write_image_store(path: str | Path, images: Images, seed: int) -> Path:
         names={"label": _plain(sets.classes), "group": _plain(sets.classes)},
         texts={"incident_id": [""], "reason": ["image"]},
     )
+
+
+def stride_of(size: int) -> int:
+    """Stride of PatchNet on images of so many pixels a side."""
+    return STRIDE if size >= 4 * STRIDE else 2
+
+
+def counts_of_sets(sets: ImageSets) -> dict[str, dict[str, int]]:
+    """Images of each class in each split, by names."""
+    return {
+        name: {c: int((getattr(sets, name)[1] == k).sum()) for k, c in enumerate(sets.classes)}
+        for name in HELD
+    }
 
 
 def image_settings(images: Images, seed: int) -> dict[str, Any]:

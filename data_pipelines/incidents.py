@@ -36,7 +36,8 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
 
     Returns:
         The table, sorted by time; longitudes in [0, 360); further columns unchanged. ``attrs``
-        holds ``format``, ``skipped``, ``renamed``, ``derived`` and what the format adds, as JSON values.
+        holds ``format``, ``skipped``, ``renamed``, ``derived`` and what the format adds, as JSON
+        values.
 
     Raises:
         InputError: no such file, a column is missing, or a value is no date or position.

@@ -4,7 +4,7 @@ import importlib.util
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xarray as xr
 from xarray.backends import NetCDF4BackendEntrypoint
@@ -117,7 +117,9 @@ def is_url(path: str | Path) -> bool:
 def _open_one(file: str | Path) -> xr.Dataset:
     if isinstance(file, str) or file.is_dir():
         return _open_zarr(file)
-    dataset = _open_gridded(file)
+    engine = engine_of(file)
+    extra = {"backend_kwargs": {"indexpath": ""}} if engine == "cfgrib" else {}
+    dataset: xr.Dataset = xr.open_dataset(file, chunks={}, engine=engine, **extra)
     # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
     step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
     time = next((d for d in dataset.dims if str(d).lower() in TIME_NAMES), None)
@@ -126,21 +128,25 @@ def _open_one(file: str | Path) -> xr.Dataset:
     return dataset
 
 
-def _open_gridded(file: Path) -> xr.Dataset:
-    """NetCDF without a guess, as for that xarray imports all plugins; GRIB without an index file."""
+def engine_of(file: Path) -> Literal["cfgrib"] | type[xr.backends.BackendEntrypoint] | None:
+    """What reads a file, None for a guess; to guess, xarray imports all plugins, a long time.
+
+    Raises:
+        InputError: it is GRIB, and cfgrib is not installed.
+    """
     with file.open("rb") as opened:
         begins = opened.read(4)
     if begins.startswith(NETCDF):
-        return xr.open_dataset(file, chunks={}, engine=NetCDF4BackendEntrypoint)
+        return NetCDF4BackendEntrypoint
     if begins != b"GRIB":
-        return xr.open_dataset(file, chunks={})
+        return None
     if importlib.util.find_spec("cfgrib") is None:
         raise InputError(
             f"`fields.paths`: {file} is GRIB and needs cfgrib, got an installation without it. "
             "Install the extra `grib`."
         )
     load_proj_first()
-    return xr.open_dataset(file, engine="cfgrib", chunks={}, backend_kwargs={"indexpath": ""})
+    return "cfgrib"
 
 
 def _open_zarr(store: str | Path) -> xr.Dataset:

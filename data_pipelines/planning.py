@@ -49,6 +49,13 @@ class StorePlan:
         """The work that builds it, for the store `path`."""
         return plan_job(self.fields, self.listing, unfinished(path))
 
+    def patch_bytes(self, path: Path) -> int:
+        """Bytes on disk of the patches of the store `path`: whole chunks."""
+        job = self.job(path)
+        layout, shape = job.layout, job.shape
+        chunks = sum(-(-size // layout.chunk) for size in layout.sizes)
+        return chunks * layout.chunk * int(np.prod(shape)) * 4
+
     @cached_property
     def samples(self) -> Columns:
         """All patches that are kept, as `Listing.of_steps` gives them."""

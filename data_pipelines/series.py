@@ -12,6 +12,7 @@ from data_pipelines.areas import BRIDGE
 from data_pipelines.coordinates import TIME_NAMES
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.labels import PatchLabels, steps_of, storm_sets
+from data_pipelines.opening import engine_of
 from data_pipelines.schema import GROUPS, MatchTime, PatchGrid
 from data_pipelines.settings import Series
 
@@ -63,7 +64,7 @@ def _read_csv(path: Path, series: Series) -> pd.DataFrame:
 
 def _read_netcdf(path: Path, series: Series) -> pd.DataFrame:
     try:
-        opened = xr.open_dataset(path)
+        opened = xr.open_dataset(path, engine=engine_of(path))
     except (ValueError, OSError) as error:
         raise InputError(
             f"`incidents.series.path`: cannot open {path} as CSV or NetCDF. Check the file."

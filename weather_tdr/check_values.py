@@ -1,0 +1,50 @@
+"""Looks at a few time steps of a planned store: what is missing, impossible or constant."""
+
+import numpy as np
+
+from data_pipelines.areas import patch_shares
+from data_pipelines.planning import StorePlan
+from data_pipelines.quality import Finding, joined, read_block
+from data_pipelines.survey import sampled_steps
+from weather_tdr.facts import Facts
+
+
+def check_values(plan: StorePlan, facts: Facts) -> None:
+    """Reads a few time steps, and says how many patches their missing values cost.
+
+    Args:
+        plan: of the store.
+        facts: takes warnings and errors.
+    """
+    listing = plan.listing
+    steps = sampled_steps(np.flatnonzero(listing.split > 0))
+    if not len(steps):
+        return
+    findings: list[Finding] = []
+    lows, highs, lost = [], [], []
+    for step in steps.tolist():
+        block, found = read_block(plan.fields.isel(time=[step]), listing.times[[step]])
+        findings += found
+        known = np.isfinite(block)
+        unknown = ~known.all(axis=1)
+        shares = patch_shares(np.where(unknown, np.float32(np.nan), np.float32(0.0)), listing.grid)
+        lost.append(float(np.isnan(shares).mean()))
+        lows.append(np.where(known, block, np.inf).min(axis=(0, 2, 3)))
+        highs.append(np.where(known, block, -np.inf).max(axis=(0, 2, 3)))
+    looked = f"the {len(steps)} times that were looked at"
+    for one in joined(findings):
+        facts.warn(f"{one.variable}: {one.values} {one.problem} values at {looked}.")
+    share = float(np.mean(lost))
+    if share == 1.0:
+        facts.fail(
+            f"every patch of {looked} holds a missing or impossible value, so that none can be "
+            "used. Choose other variables, another region or a smaller `patches.size`."
+        )
+    elif share > 0:
+        facts.warn(
+            f"{share:.0%} of the patches of {looked} hold a value that cannot be used. Such "
+            "patches are dropped by the build; the numbers above still count them."
+        )
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+    for name in plan.fields["variable"].values[low == high]:
+        facts.warn(f"{name} is the same everywhere at {looked}; the build refuses a constant.")
