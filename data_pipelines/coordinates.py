@@ -20,16 +20,23 @@ AXIS_UNITS = {
 
 def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     """Renames and reorders time, latitude and longitude; checks that they are regular."""
-    for axis in COORDINATES:
-        found = _find(dataset, axis)
+    names = {axis: _find(dataset, axis) for axis in COORDINATES}
+    dims = [dataset[name].dims[0] for name in names.values() if dataset[name].ndim == 1]
+    if len(set(dims)) < len(dims):
+        raise InputError(
+            f"time, latitude and longitude must be dimensions of their own, got {names['time']}, "
+            f"{names['latitude']} and {names['longitude']} along "
+            f"{', '.join(map(str, dict.fromkeys(dims)))}: these are points or tracks, not fields."
+        )
+    for axis, found in names.items():
         if found != axis:
             # GRIB files keep the time of the analysis as `time` beside `valid_time`.
             dataset = dataset.drop_vars(axis, errors="ignore")
-            dims, values, attrs = dataset[found].dims, dataset[found].values, dataset[found].attrs
+            own, values, attrs = dataset[found].dims, dataset[found].values, dataset[found].attrs
             dataset = dataset.drop_vars(found)
-            if dims == (found,):
-                dataset, dims = dataset.rename_dims({found: axis}), (axis,)
-            dataset = dataset.assign_coords({axis: (dims, values, attrs)})
+            if own == (found,):
+                dataset, own = dataset.rename_dims({found: axis}), (axis,)
+            dataset = dataset.assign_coords({axis: (own, values, attrs)})
     for axis in COORDINATES:
         if dataset[axis].ndim == 0:
             dataset = dataset.expand_dims(axis)

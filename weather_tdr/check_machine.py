@@ -106,7 +106,7 @@ def check_training(model: PatchNet, shape: tuple[int, ...], train: Train, sample
         facts: takes rows.
     """
     cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name() if cuda else f"CPU, threads: {torch.get_num_threads()}"
     steps = train.steps
     if train.epochs:
         steps = -(-int(train.epochs * samples) // train.batch)

@@ -175,7 +175,9 @@ def _tell_catalogue(
     chosen = select_rows(table, config.incidents.where)
     where = json.dumps(config.incidents.where).replace('"', "")
     of_systems = table["storm_id"][chosen].nunique()
-    facts.add("", f"{int(chosen.sum())} entries of {of_systems} systems are incidents, where {where}")
+    facts.add(
+        "", f"{int(chosen.sum())} entries of {of_systems} systems are incidents, where {where}"
+    )
     if overlong := survey.overlong():
         facts.warn(
             f"`storm_id` {some(overlong)} of the catalogue last longer than 60 days. Names that "

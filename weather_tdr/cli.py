@@ -6,18 +6,12 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from data_pipelines.errors import InputError, RankLost
 from data_pipelines.proj import load_proj_first
-
-CONFIG_COMMANDS = {
-    "build": "cut the fields of CONFIG into the patch store",
-    "train": "train the methods of CONFIG on its patch store",
-    "run": "build, train, evaluate and map: the whole line",
-}
+from weather_tdr.arguments import WITH_OVERRIDES, make_parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,75 +42,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}. See `{self.prog} --help`.")
-
-
 def _dispatch(argv: list[str]) -> None:
-    parser = _Parser(
-        prog="weather-tdr",
-        description="Finds rare, critical weather incidents in gridded reanalysis.",
-    )
-    parser.add_argument("--version", action="version", version=version("weather-tdr"))
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in CONFIG_COMMANDS.items():
-        sub = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        sub.add_argument("config", metavar="CONFIG", help="YAML file; see configs/")
-        _common(sub, resume=name != "build")
-        sub.epilog = "Any key of CONFIG can be overridden: --train.steps 500 --name other"
-    sub = commands.add_parser("demo", help="the whole line on synthetic fields, in minutes")
-    _common(sub, resume=False)
-    sub.epilog = "Any key of configs/demo.yaml can be overridden: --output elsewhere"
-    sub = commands.add_parser("evaluate", help="threshold, scores and maps of a trained method")
-    sub.add_argument("run", metavar="RUN", help="folder of the method: runs/NAME/METHOD")
-    _common(sub, resume=False)
-    sub = commands.add_parser(
-        "report",
-        help="one page that tells an evaluated method: scores, diagrams, map with a time slider",
-    )
-    sub.add_argument("run", metavar="RUN", help="folder of the method: runs/NAME/METHOD")
-    _common(sub, resume=False)
-    sub = commands.add_parser("map", help="incident map of new fields")
-    sub.add_argument("run", metavar="RUN", help="folder of the method: runs/NAME/METHOD")
-    sub.add_argument("fields", metavar="FIELDS", nargs="+", help="NetCDF files or a Zarr store")
-    sub.add_argument("--output", type=Path, help="folder for the results; default RUN/maps/FILE")
-    sub.add_argument(
-        "--resolution", choices=("grid", "stride"), help="every grid point, or every patch"
-    )
-    sub.add_argument("--animation", action="store_true", help="also a GIF of the whole period")
-    sub.add_argument(
-        "--cluster",
-        default="threads",
-        help="threads (here), processes, tcp://HOST:PORT, slurm, ...",
-    )
-    sub.add_argument("--workers", type=int, default=0, help="processes or jobs; default one a core")
-    _common(sub, resume=False)
-    sub = commands.add_parser(
-        "benchmark",
-        help="methods x seeds on one data set; cost of steering; speed of all",
-    )
-    sub.add_argument(
-        "config",
-        metavar="CONFIG",
-        help="configs/benchmarks/NAME.yaml, cost, training, pipelines or maps",
-    )
-    _common(sub, resume=False)
-    sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
-    sub = commands.add_parser(
-        "imbalance",
-        help="an imbalanced set of images as a patch store, with its histogram",
-        description="Draws an imbalanced set of images; the defaults need no file.",
-    )
-    _imbalance_arguments(sub)
-    _common(sub, resume=False)
+    parser = make_parser()
     arguments, overrides = parser.parse_known_args(argv)
-    takes_overrides = arguments.command in (*CONFIG_COMMANDS, "demo", "benchmark")
-    if overrides and not takes_overrides:
+    if overrides and arguments.command not in WITH_OVERRIDES:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    quiet = arguments.quiet or arguments.command in ("init", "inspect")
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s")
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     # Everything heavy is imported only now: --help and typing errors answer at once.
+    if arguments.command == "init":
+        _init(arguments)
+        return
+    if arguments.command == "inspect":
+        from weather_tdr.inspect_path import inspect_path
+
+        print(inspect_path(arguments.path).text())
+        return
+    if arguments.command == "check":
+        _check(Path(arguments.config), overrides)
+        return
     from data_pipelines.cluster import Cluster
     from weather_tdr import configs_folder, ranks, run
     from weather_tdr.assess import evaluate_all
@@ -131,9 +76,8 @@ def _dispatch(argv: list[str]) -> None:
             f"COMMAND must be `train` with several processes, got `{arguments.command}`. "
             "Start it without torchrun."
         )
-    level = logging.ERROR if rank else logging.WARNING if arguments.quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s")
-    logging.getLogger("distributed").setLevel(logging.WARNING)
+    if rank:
+        logging.getLogger().setLevel(logging.ERROR)  # rank 0 says what all would say
     progress = not arguments.quiet and sys.stderr.isatty()
     if arguments.command == "map":
         maps = run.maps_of(Path(arguments.run))
@@ -220,29 +164,37 @@ def _dispatch(argv: list[str]) -> None:
         _tell(config.folder)
 
 
-def _imbalance_arguments(parser: argparse.ArgumentParser) -> None:
-    """The settings of `images`, with hyphens; what is not given keeps its default."""
-    parser.add_argument("--dataset", help="mnist, fashion_mnist, cifar10, cifar10_jpeg, cifar100, "
-                        "digits (default)")  # fmt: skip
-    parser.add_argument("--folder", help="where its files lie; default: the usual places")
-    parser.add_argument("--download", action="store_true", help="fetch files that are missing")
-    parser.add_argument("--imbalance", help="binary (default), long_tailed, step")
-    for side in ("minority", "majority"):
-        parser.add_argument(f"--{side}", type=int, nargs="+", help=f"binary: {side} classes")
-    parser.add_argument("--ratio", type=float, help="binary: 1 - n_minority / n_majority")
-    parser.add_argument("--factor", type=float, help="long_tailed, step: largest / smallest class")
-    parser.add_argument("--train-size", type=int, help="binary: all; others: of the largest class")
-    for name in ("target", "validation", "test"):
-        parser.add_argument(f"--{name}-size", type=int, help=f"samples of the {name} set")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--output", default="runs", help="folder of all runs")
-    parser.add_argument("--name", default="images", help="the store goes to OUTPUT/NAME")
+def _init(arguments: argparse.Namespace) -> None:
+    from weather_tdr.first_config import write_first_config
+
+    path = write_first_config(
+        arguments.config,
+        arguments.fields,
+        catalogue=arguments.catalogue,
+        exceedance=arguments.exceedance,
+        side=arguments.side,
+        force=arguments.force,
+    )
+    print(f"{'configuration':22} {path}")
+    if not arguments.quiet:
+        print(f"Read it: its comments say what was chosen and why. Next: weather-tdr check {path}")
 
 
-def _common(parser: argparse.ArgumentParser, *, resume: bool) -> None:
-    if resume:
-        parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
-    parser.add_argument("--quiet", action="store_true", help="print results and errors only")
+def _check(path: Path, overrides: Sequence[str]) -> None:
+    """Prints what was found, then every error."""
+    from weather_tdr.check import check_config
+    from weather_tdr.config import read_config
+
+    facts = check_config(read_config(path, overrides))
+    print(facts.text())
+    for error in facts.errors:
+        print(f"error: {error}", file=sys.stderr)
+    if facts.errors:
+        sys.exit(2)
+    if facts.warnings:
+        print(f"\nIt will run, with {len(facts.warnings)} warnings: weather-tdr run {path}")
+    else:
+        print(f"\nIt will run: weather-tdr run {path}")
 
 
 def _show(table: Any) -> str:
