@@ -35,8 +35,8 @@ MUCH = 0.05
 Codes = npt.NDArray[np.int8]
 UNUSED = {
     "incidents_outside_times": "incident entries at no time of the fields, which label nothing",
-    "incidents_outside_cells": "incident entries in no central cell of a patch (edges of the "
-    "region, poles), which label nothing",
+    "incidents_outside_cells": "incident entries in no central cell of a patch (elsewhere, "
+    "edges of the region, poles), which label nothing",
     "times_without_label": "times without a label, which are left out",
     "patches_without_label": "patches without a label, which are left out",
 }

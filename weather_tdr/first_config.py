@@ -33,6 +33,7 @@ from weather_tdr.first_splits import SHARES, choose_splits, choose_training
 
 READ_AT_MOST = 2**30  # bytes of fields that are read to find incidents in them
 GAP_HOURS = 48.0
+SPELL_DEGREES = 20.0  # of a patch over half of which a spell lies
 SHORT = pd.Timedelta(days=40)  # a shorter archive has no room for such gaps
 
 
@@ -98,9 +99,8 @@ def _of_catalogue(survey: FieldsSurvey, path: str) -> list[Key]:
     values = {k.name.partition(".")[2]: k.value for k in of_incidents}
     incidents = Incidents(**values)
     labeller = catalogue_labeller(catalogue.table, incidents)
-    size, stride, of_patches = choose_patches(
-        survey, *(chosen[k].to_numpy(dtype=float) for k in ("latitude", "longitude"))
-    )
+    latitude, longitude = (chosen[k].to_numpy(dtype=float) for k in ("latitude", "longitude"))
+    size, stride, of_patches = choose_patches(survey, latitude, longitude)
     return _planned(
         of_fields, of_incidents, of_patches, Patches(size, stride), labeller,
         pd.DatetimeIndex(chosen["time"]),
@@ -120,7 +120,7 @@ def _of_exceedance(survey: FieldsSurvey, variable: str, side: str) -> list[Key]:
     incidents = Incidents(rule="exceedance", exceedance=Exceedance(**of_incidents[1].value))
     fields = Fields(paths=list(survey.paths))
     labeller = make_labeller(incidents, fields, None)
-    patch, stride, of_patches = choose_patches(survey, np.zeros(0), np.zeros(0))
+    patch, stride, of_patches = choose_patches(survey, np.zeros(0), np.zeros(0), SPELL_DEGREES)
     return _planned(
         of_fields, of_incidents, of_patches, Patches(patch, stride), labeller,
         pd.DatetimeIndex([]),

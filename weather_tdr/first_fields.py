@@ -18,7 +18,7 @@ TELLING = (
     "eastward_wind", "northward_wind", "specific_humidity", "wind_speed", "relative_humidity",
 )  # fmt: skip
 VORTICITY = ("vo", "vort", "rv", "pv")  # short names, without the level, such as vo850
-DEGREES = 40.0  # of a patch: a cyclone and what surrounds it
+CYCLONE_DEGREES = 40.0  # of a patch: a cyclone and what surrounds it
 SIZES = (64, 48, 32, 24, 16, 12, 8, 5)  # grid points of a patch; its stride is a quarter or less
 REACHED = 0.6  # share of the incidents that should lie in central cells
 LOST = 0.5  # share of patches that a variable may cost by missing values
@@ -75,7 +75,7 @@ def _why_not(variable: Variable, survey: FieldsSurvey) -> str:
         return f"it is {variable.low:g} everywhere at {survey.sampled} times"
     if not variable.missing.any():
         return ""
-    size, stride = _sizes(survey)[0]
+    size, stride = _sizes(survey, CYCLONE_DEGREES)[0]
     grid = PatchGrid(survey.latitude, survey.longitude, size, stride)
     event = np.where(variable.missing, np.float32(np.nan), np.float32(0.0))[None]
     lost = float(np.isnan(patch_shares(event, grid)).mean())
@@ -103,7 +103,7 @@ def choose_lags(survey: FieldsSurvey, *, tendencies: bool) -> Key:
         tendencies: whether a change over a day tells something about the incidents.
     """
     step = survey.step_hours
-    why = f"Fields of earlier times become further variables. The time step is {step_text(step)}"
+    why = f"Fields of earlier times become further variables. There is one every {step_text(step)}"
     day = np.timedelta64(24, "h")
     has_day = np.isin(survey.times.to_numpy() - day, survey.times.to_numpy()).mean()
     if tendencies and has_day >= 0.5:
@@ -114,7 +114,10 @@ def choose_lags(survey: FieldsSurvey, *, tendencies: bool) -> Key:
 
 
 def choose_patches(
-    survey: FieldsSurvey, latitude: FloatArray, longitude: FloatArray
+    survey: FieldsSurvey,
+    latitude: FloatArray,
+    longitude: FloatArray,
+    degrees: float = CYCLONE_DEGREES,
 ) -> tuple[int, int, list[Key]]:
     """Size and stride of the patches.
 
@@ -122,6 +125,7 @@ def choose_patches(
         survey: of the fields.
         latitude: of the incidents, degrees; empty where they are areas.
         longitude: of the incidents.
+        degrees: of a patch that shows an incident and what surrounds it.
 
     Returns:
         Size and stride, and the keys.
@@ -130,7 +134,7 @@ def choose_patches(
         InputError: the grid is too small for any patch.
     """
     reached = {}
-    for size, stride in _sizes(survey):
+    for size, stride in _sizes(survey, degrees):
         grid = PatchGrid(survey.latitude, survey.longitude, size, stride)
         inside = grid.cells(latitude, longitude)[0] >= 0
         reached[size, stride] = float(inside.mean()) if len(inside) else 1.0
@@ -138,15 +142,17 @@ def choose_patches(
             break
     (size, stride), share = max(reached.items(), key=lambda item: min(item[1], REACHED))
     dlat, dlon = survey.spacing
-    why = (
-        f"Grid points a side: {size} are {size * dlat:.3g} x {size * dlon:.3g} degrees, enough for "
-        "a cyclone and its surroundings. "
-    )
-    if size == SIZES[0] and size * dlat < DEGREES / 2:
-        why += "Larger patches would be slow; coarser fields would see more. "
+    why = f"Grid points a side: {size} are {size * dlat:.3g} x {size * dlon:.3g} degrees"
+    if size * dlat >= degrees / 2:
+        why += ", enough for an incident and its surroundings. "
+    else:
+        limit = "slow on so fine a grid" if size == SIZES[0] else "without room in this region"
+        why += f"; {degrees:g} degrees would show more, but are {limit}. "
     if len(latitude):
         why += f"{share:.0%} of the incidents lie in the central cell of a patch; nearer to the "
         why += "edges of the fields no patch has room around them."
+        if share < REACHED:
+            why += " Fields of a larger region would hold more of them."
     return (
         size,
         stride,
@@ -162,20 +168,21 @@ def choose_patches(
     )
 
 
-def _sizes(survey: FieldsSurvey) -> list[tuple[int, int]]:
-    """Sizes and strides that fit the grid, the one of about DEGREES first, then smaller ones."""
+def _sizes(survey: FieldsSurvey, degrees: float) -> list[tuple[int, int]]:
+    """Sizes and strides that fit the grid: that of about so many degrees, then smaller ones."""
     least = min(len(survey.latitude), len(survey.longitude))
     if least < SIZES[-1]:
         raise InputError(
             f"`--fields` must have at least {SIZES[-1]} points of latitude and longitude, got "
             f"{len(survey.latitude)} x {len(survey.longitude)}. Give a larger region."
         )
-    points = DEGREES / max(survey.spacing)
+    points = degrees / max(survey.spacing)
     # The next smaller size is better only if it is nearer, as a ratio.
     wanted = next(
         (a for a, b in pairwise(SIZES) if points >= (a * b) ** 0.5), SIZES[-1]
     )  # fmt: skip
     sizes = [s for s in SIZES if s <= min(wanted, least)]
+    sizes = [s for s in sizes if s > SIZES[-1]] or sizes  # the smallest only if nothing else fits
     return [(s, 2 ** int(np.log2(s / 4))) for s in sizes]
 
 

@@ -180,7 +180,7 @@ def exceedance_keys(survey: FieldsSurvey, variable: str, side: str) -> list[Key]
             f"often, got {period_text(survey.times[0], survey.times[-1])} every "
             f"{survey.step_hours:g} hours. Give more files, or `--catalogue`."
         )
-    percentile, training = (5.0 if side == "below" else 95.0), years * 0.6
+    percentile, training = (10.0 if side == "below" else 90.0), years * 0.6
     window = next((w for w in (15, 31, 61) if w * training >= 30), 91)
     rule: dict[str, Any] = {
         "variable": variable,
@@ -194,7 +194,8 @@ def exceedance_keys(survey: FieldsSurvey, variable: str, side: str) -> list[Key]
         f"A patch is an incident when {variable} is {side} the {percentile:g}th percentile of its "
         "day of the year for min_days in a row over min_share of the patch; a hard negative from "
         f"half of that share on. The percentile comes from training days within {window} days "
-        f"around the day of the year: the {training:.1f} years of training hold enough of them."
+        f"around the day of the year, of which the {training:.1f} years of training hold enough. "
+        "For rarer incidents take a percentile nearer to the end."
     )
     return [
         Key("incidents.rule", "exceedance", "Incidents are far from the climatology, day by day."),

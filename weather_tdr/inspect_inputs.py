@@ -24,6 +24,7 @@ from weather_tdr.incident_files import read_incidents
 
 TEXTS = 6  # values of a column of text that are shown
 MOST_COLUMNS = 8
+AROUND = 30.0  # degrees; what has no wider gap goes around the globe
 
 
 def inspect_fields(path: str) -> Facts:
@@ -95,10 +96,12 @@ def inspect_catalogue(survey: CatalogueSurvey) -> Facts:
     north, south = (latitude_text(v) for v in (table["latitude"].max(), table["latitude"].min()))
     facts.add("region", f"{south} to {north}, {_longitudes(table['longitude'])}")
     derived, numbers = table.attrs.get("derived", []), survey.numbers()
-    for name, (low, high, known) in list(numbers.items())[:MOST_COLUMNS]:
+    ordered = sorted(numbers, key=lambda name: name not in derived)
+    for name in ordered[:MOST_COLUMNS]:
+        low, high, known = numbers[name]
         made = ", made from the track" if name in derived else ""
         facts.add(name, f"{low:g} to {high:g}, known for {known / len(table):.0%}{made}")
-    if more := list(numbers)[MOST_COLUMNS:]:
+    if more := ordered[MOST_COLUMNS:]:
         facts.add("further", ", ".join(more))
     for column in table:
         if column in numbers or column in ("time", "latitude", "longitude", "storm_id"):
@@ -122,7 +125,10 @@ def inspect_catalogue(survey: CatalogueSurvey) -> Facts:
 def _longitudes(values: pd.Series) -> str:
     """The narrowest range that holds all longitudes: it begins after the widest gap."""
     east = np.unique(values.to_numpy(dtype=float))
-    begin = (int(np.argmax(np.diff(np.r_[east, east[0] + 360.0]))) + 1) % len(east)
+    gaps = np.diff(np.r_[east, east[0] + 360.0])
+    if gaps.max() < AROUND:
+        return "all longitudes"
+    begin = (int(np.argmax(gaps)) + 1) % len(east)
     return f"{longitude_text(float(east[begin]))} to {longitude_text(float(east[begin - 1]))}"
 
 
@@ -162,9 +168,9 @@ def inspect_incidents(path: Path) -> Facts:
         return facts
     facts.add("times", period_text(table["time"].min(), table["time"].max()))
     facts.add("tracks", str(table["track_id"].nunique()))
-    best = table.loc[table["probability"].idxmax()]
-    facts.add("strongest", f"{best['probability']:.3g} on {time_text(best['time'])} at "
-              f"{latitude_text(best['latitude'])}, {longitude_text(best['longitude'])}")  # fmt: skip
+    best = table.iloc[int(table["probability"].to_numpy().argmax())]
+    place = f"{latitude_text(best['latitude'])}, {longitude_text(best['longitude'])}"
+    facts.add("strongest", f"{best['probability']:.3g} on {time_text(best['time'])} at {place}")
     if "matched" in table:
         facts.add("matched", f"{int(table['matched'].sum())} are in the catalogue")
     return facts
