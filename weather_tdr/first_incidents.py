@@ -76,7 +76,7 @@ def choose_period(catalogue: CatalogueSurvey, survey: FieldsSurvey) -> list[Key]
     """The period of the catalogue, where the fields are longer."""
     first, last = catalogue.period
     outside = (survey.times < first.floor("D")) | (
-        survey.times >= last.floor("D") + pd.Timedelta("1d")
+        survey.times >= last.floor("D") + pd.Timedelta(days=1)
     )
     if outside.mean() <= OUTSIDE:
         return []
