@@ -27,7 +27,7 @@ def test_fields(tmp_path):
     field["levels"] = field["msl"].expand_dims(level=[500, 850])
     field.to_netcdf(tmp_path / "one.nc")
     text = told(tmp_path / "one.nc")
-    assert "5, 2001-01-01 00:00 to 2001-01-02 00:00, every 6 hours" in text
+    assert "5, 2001-01-01 to 2001-01-02, every 6 hours" in text
     assert "9 x 17 points, 30 N to 10 S, 30 W to 10 E, 5 x 2.5 degrees apart" in text
     assert "latitude from south to north, longitude from the west" in text
     assert "20.00% missing at 5 of 5 times" in text and "hPa, read as Pa" in text

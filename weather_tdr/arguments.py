@@ -73,7 +73,7 @@ def make_parser() -> Parser:
     sub = command(
         "inspect",
         "tell what a file or folder holds",
-        "Fields (NetCDF, Zarr, GRIB), a catalogue (CSV,\nIBTrACS, HURDAT2, GeoJSON), a patch "
+        "Fields (NetCDF, Zarr), a catalogue (CSV,\nIBTrACS, HURDAT2, GeoJSON), a patch "
         "store, a run, a trained method, an incident map, a configuration.",
     )
     sub.add_argument("path", metavar="PATH", help="any of these")
@@ -135,7 +135,7 @@ def _init_arguments(parser: Parser) -> None:
         metavar="FILE",
         nargs="+",
         required=True,
-        help="NetCDF or GRIB files (joined along time and variables), or one Zarr store",
+        help="NetCDF files (joined along time and variables), or one Zarr store",
     )
     parser.add_argument(
         "--catalogue",

@@ -191,10 +191,8 @@ def _check(path: Path, overrides: Sequence[str]) -> None:
         print(f"error: {error}", file=sys.stderr)
     if facts.errors:
         sys.exit(2)
-    if facts.warnings:
-        print(f"\nIt will run, with {len(facts.warnings)} warnings: weather-tdr run {path}")
-    else:
-        print(f"\nIt will run: weather-tdr run {path}")
+    warned = f" (warnings: {len(facts.warnings)})" if facts.warnings else ""
+    print(f"\nIt will run{warned}: weather-tdr run {path}")
 
 
 def _show(table: Any) -> str:

@@ -21,7 +21,7 @@ from weather_tdr.inspect_store import inspect_store
 
 MOST_TEXT = 300  # of a reason; a file that is no text makes long ones
 READABLE = (
-    "fields (NetCDF, Zarr, GRIB), a catalogue (CSV, IBTrACS, HURDAT2, GeoJSON), a patch store, a "
+    "fields (NetCDF, Zarr), a catalogue (CSV, IBTrACS, HURDAT2, GeoJSON), a patch store, a "
     "run folder, the folder of a method, or an incident map"
 )
 
