@@ -118,8 +118,9 @@ def _open_one(file: str | Path) -> xr.Dataset:
     if isinstance(file, str) or file.is_dir():
         return _open_zarr(file)
     engine = engine_of(file)
-    extra = {"backend_kwargs": {"indexpath": ""}} if engine == "cfgrib" else {}
-    dataset: xr.Dataset = xr.open_dataset(file, chunks={}, engine=engine, **extra)
+    # cfgrib would leave an index file in the archive.
+    extra = {"indexpath": ""} if engine == "cfgrib" else None
+    dataset = xr.open_dataset(file, chunks={}, engine=engine, backend_kwargs=extra)
     # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
     step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
     time = next((d for d in dataset.dims if str(d).lower() in TIME_NAMES), None)

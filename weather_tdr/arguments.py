@@ -100,11 +100,13 @@ def make_parser() -> Parser:
         "benchmark",
         "compare methods over seeds, or measure speed",
         "Methods x imbalances x seeds on one\ndata set; a finished cell is not run again. Or the "
-        "cost of a training step (`cost`), the speed of\nthe pipelines (`pipelines`) or of maps "
-        "(`maps`).",
+        "cost of a training step (`cost`), the speed of\ntraining (`training`), of the pipelines "
+        "(`pipelines`) or of maps (`maps`).",
     )
     sub.add_argument(
-        "config", metavar="CONFIG", help="configs/benchmarks/NAME.yaml, cost, training, pipelines, maps"
+        "config",
+        metavar="CONFIG",
+        help="configs/benchmarks/NAME.yaml, cost, training, pipelines or maps",
     )
     sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
     sub = command(

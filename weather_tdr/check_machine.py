@@ -12,11 +12,13 @@ import psutil
 import torch
 
 from data_pipelines.cluster import QUEUES, Cluster
+from data_pipelines.errors import InputError
+from weather_tdr.data import FREE_SHARE
+from weather_tdr.devices import pick_device
 from weather_tdr.facts import Facts, bytes_text, duration_text
 from weather_tdr.models import PatchNet
-from weather_tdr.train import Train
+from weather_tdr.train_settings import Train
 
-COPIES = 2  # of the training samples in memory: as read, and beside the target set
 SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "sge": "qsub", "lsf": "bsub"}
 TIMED_SAMPLES = 32
 TIMED_STEPS = 3
@@ -54,15 +56,13 @@ def check_memory(train_bytes: int, facts: Facts) -> None:
 
     Args:
         train_bytes: of the patches of training and target set.
-        facts: takes rows and warnings.
+        facts: takes a row.
     """
-    needed, free = COPIES * train_bytes, psutil.virtual_memory().available
-    facts.add("memory", f"{bytes_text(needed)} for the training samples, {bytes_text(free)} free")
-    if needed > free:
-        facts.warn(
-            "training will want more memory than is free: keep less background "
-            "(`patches.background_share`), or train on a larger machine."
-        )
+    free = psutil.virtual_memory().available
+    text = f"{bytes_text(train_bytes)} for the training samples, {bytes_text(free)} free"
+    if train_bytes > FREE_SHARE * free:
+        text += "; they are read from the patch store as training goes, which takes longer"
+    facts.add("memory", text)
 
 
 def check_workers(cluster: Cluster, facts: Facts) -> None:
@@ -103,14 +103,20 @@ def check_training(model: PatchNet, shape: tuple[int, ...], train: Train, sample
         shape: of a patch.
         train: the settings of training.
         samples: of train.
-        facts: takes rows.
+        facts: takes rows and errors.
     """
-    cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else f"CPU, threads: {torch.get_num_threads()}"
+    try:
+        place = pick_device(train.device)
+    except InputError as error:
+        facts.fail(error)
+        return
+    device = f"CPU, threads: {torch.get_num_threads()}"
+    if place.type != "cpu":
+        device = torch.cuda.get_device_name() if place.type == "cuda" else place.type
     steps = train.steps
     if train.epochs:
         steps = -(-int(train.epochs * samples) // train.batch)
-    seconds = step_seconds(model.cuda() if cuda else model, shape, train.batch)
+    seconds = step_seconds(model.to(place), shape, train.batch)
     parameters = sum(p.numel() for p in model.parameters())
     facts.add(
         "training",

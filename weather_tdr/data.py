@@ -19,6 +19,7 @@ from data_pipelines.schema import SPLITS
 
 log = logging.getLogger(__name__)
 READ_SAMPLES = 8192
+FREE_SHARE = 0.5  # of the free memory that samples may take
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def samples_to_train(store: xr.Dataset) -> tuple[Samples, Samples]:
     """Train and target: in memory where half of it is free for them, else left in the store."""
     of_train, of_target = (stored_split(store, name) for name in ("train", "target"))
     size = 4 * int(np.prod(store["patches"].shape[1:])) * (len(of_train) + len(of_target))
-    if 2 * size <= psutil.virtual_memory().available:
+    if size <= FREE_SHARE * psutil.virtual_memory().available:
         return load_split(store, "train"), load_split(store, "target")
     log.info("training reads its %.3g GiB of patches from the store as it goes", size / 2**30)
     return of_train, of_target
