@@ -218,7 +218,7 @@ def test_written_map_is_cf(small_files, tmp_path):
     model = detector(8, 2)
     fields = open_fields([small_files[0]], **model.open_arguments()).isel(time=slice(0, 3))
     found = incident_map(model, fields)
-    write_map(found, tmp_path / "map.nc", model)
+    write_map(found, tmp_path / "map.nc", "a network", 0.5)
     with xr.open_dataset(tmp_path / "map.nc") as back:
         assert back.attrs["Conventions"].startswith("CF-")
         assert back["incident_probability"].attrs["units"] == "1"

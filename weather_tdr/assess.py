@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from torch import nn
 
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from data_pipelines.incidents import at_times, read_catalogue, select_rows
 from data_pipelines.store import open_store, store_identity
 from weather_tdr.calibration import Calibration, calibrate
-from weather_tdr.candidates import labelled_incidents
 from weather_tdr.checkpoints import write_atomically
-from weather_tdr.comparison import compare, is_scored
+from weather_tdr.comparison import compare, is_scored, own_networks
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
 from weather_tdr.evaluate import EVALUATED, blocks_of, evaluate, predict
 from weather_tdr.figures.canvas import save_figure
 from weather_tdr.figures.scores import reliability_figure
-from weather_tdr.maps import incident_map_on
+from weather_tdr.ground import cell_of, covered, times_of, true_incidents
+from weather_tdr.maps import Maps, incident_map_on
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import Detector, load_detector, no_nan, save_facts
 from weather_tdr.predictions import predictions_table, write_predictions
@@ -56,31 +56,47 @@ def evaluate_method(
             "anew since. Run `weather-tdr train CONFIG` again."
         )
     log.info("evaluating `%s`", folder.name)
-    raw = {s: predict(detector.model, store, s) for s in EVALUATED}
-    validation = sample_table(store, "validation")
-    label = validation["label"].to_numpy()
-    detector.calibration = calibrate(raw["validation"], label, blocks_of(validation))
-    predictions = predictions_table(
-        store,
-        {s: detector.calibration.probability(v) for s, v in raw.items()},
-        {s: Calibration().probability(v) for s, v in raw.items()},
-    )
+    detector.calibration, predictions = calibrated_predictions(detector.model, store)
     detector.threshold, scores = evaluate(predictions, probabilities=True)
     detector.incident_threshold = detector.threshold
     detector.areas = config.incidents.rule in ("exceedance", "mask")
     write_predictions(predictions, folder / "predictions.nc", identity)
-    _draw_reliability(predictions[predictions["split"] == "test"], folder, scores["test"])
+    draw_reliability(predictions[predictions["split"] == "test"], folder, scores["test"])
     if not config.of_images:
         scores["test"]["incident_matching"] = _map_periods(
             config, detector, store, folder, progress=progress
         )
-    _write_scores(scores, folder)
+    write_scores(scores, folder)
     detector.facts["scores"] = scores
     save_facts(detector, folder)
     return scores
 
 
-def _draw_reliability(test: pd.DataFrame, folder: Path, scores: dict[str, Any]) -> None:
+def calibrated_predictions(
+    network: nn.Module, store: xr.Dataset
+) -> tuple[Calibration, pd.DataFrame]:
+    """What a network says of validation and test, calibrated on validation.
+
+    Args:
+        network: from normalised patches to two logits.
+        store: the patch store.
+
+    Returns:
+        The calibration, and the table of predictions with those before calibration.
+    """
+    raw = {s: predict(network, store, s) for s in EVALUATED}
+    validation = sample_table(store, "validation")
+    label = validation["label"].to_numpy()
+    calibration = calibrate(raw["validation"], label, blocks_of(validation))
+    return calibration, predictions_table(
+        store,
+        {s: calibration.probability(v) for s, v in raw.items()},
+        {s: Calibration().probability(v) for s, v in raw.items()},
+    )
+
+
+def draw_reliability(test: pd.DataFrame, folder: Path, scores: dict[str, Any]) -> None:
+    """Writes `reliability.csv` and its diagram, of predictions of test."""
     label = test["label"].to_numpy()
     tables = {
         name: reliability_table(test[column].to_numpy(), label)
@@ -94,29 +110,6 @@ def _draw_reliability(test: pd.DataFrame, folder: Path, scores: dict[str, Any]) 
     save_figure(figure, folder / "figures" / "reliability.png")
 
 
-def _times(store: xr.Dataset, split: str) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(np.unique(sample_table(store, split)["time"].to_numpy()))
-
-
-def true_incidents(config: Config, store: xr.Dataset, split: str) -> pd.DataFrame:
-    """The incidents that there are at the times of a split, where it has patches.
-
-    Args:
-        config: the run.
-        store: its patch store.
-        split: `validation` or `test`.
-
-    Returns:
-        ``time, latitude, longitude``, and ``storm_id`` from a catalogue.
-    """
-    if config.incidents.rule != "catalogue":
-        return labelled_incidents(sample_table(store, split))
-    catalogue = read_catalogue(config.incidents.catalogue)
-    incidents = catalogue[select_rows(catalogue, config.incidents.where)]
-    here = at_times(incidents, _times(store, split), config.incidents.match_time)
-    return _covered(here, store)
-
-
 def _map_periods(
     config: Config, detector: Detector, store: xr.Dataset, folder: Path, *, progress: bool
 ) -> dict[str, Any]:
@@ -124,22 +117,22 @@ def _map_periods(
     fields = open_fields(config.fields.paths, **detector.open_arguments())
     if not detector.areas:
         found_map = incident_map_on(
-            config.cluster, detector, fields.sel(time=_times(store, "validation")), folder,
+            config.cluster, detector, fields.sel(time=times_of(store, "validation")), folder,
             resolution=config.maps.resolution, progress=progress,
         )  # fmt: skip
         truth = inside_map(true_incidents(config, store, "validation"), found_map)
-        peaks = _covered(peaks_of(found_map, detector, config.maps), store)
+        peaks = covered(peaks_of(found_map, detector, config.maps), store)
         curve = incident_curve(peaks, truth, config.maps)
         chosen = choose_incident_threshold(curve)
         if not np.isnan(chosen):  # else no incident of validation is found at any threshold
             detector.incident_threshold = chosen
     return draw_maps(
         detector,
-        fields.sel(time=_times(store, "test")),
+        fields.sel(time=times_of(store, "test")),
         folder,
         config.maps,
         truth=true_incidents(config, store, "test"),
-        ground=partial(_covered, store=store),
+        ground=partial(covered, store=store),
         cluster=config.cluster,
         progress=progress,
     )
@@ -157,19 +150,19 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
     if lags is None:
         return []
     now, earlier = lags
-    cell, whole = _cell(store), bool(store.attrs["grid"].get("whole_field"))
+    cell, whole = cell_of(store), bool(store.attrs["grid"].get("whole_field"))
     truth = {s: true_incidents(config, store, s) for s in EVALUATED}
     log.info("evaluating the rules on pressure")
 
     def apply(
         rule: Callable[..., xr.DataArray], fields: Sequence[xr.DataArray], split: str, title: str
     ) -> RuleScores:
-        at = _times(store, split)
+        at = times_of(store, split)
         found = apply_rule(
             rule, [field.sel(time=at) for field in fields], sample_table(store, split), cell,
             config.maps.separation(cell[0]), whole=whole, title=title, progress=progress,
         )  # fmt: skip
-        return found if whole else replace(found, peaks=_covered(found.peaks, store))
+        return found if whole else replace(found, peaks=covered(found.peaks, store))
 
     def contours(split: str, radius: float) -> RuleScores:
         rule = partial(closed_contours, radius_km=radius)
@@ -193,38 +186,6 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
     return list(rules)
 
 
-def _cell(store: xr.Dataset) -> tuple[float, float]:
-    """Degrees of latitude and of longitude of a central cell."""
-    grid = store.attrs["grid"]
-    points = grid["size"] if grid.get("whole_field") else (grid["stride"], grid["stride"])
-    return points[0] * grid["dlat"], points[1] * grid["dlon"]
-
-
-def _covered(table: pd.DataFrame, store: xr.Dataset) -> pd.DataFrame:
-    """The rows that lie in the central cell of a patch of validation or test.
-
-    Truth, networks and rules are judged there; not where patches were dropped for missing values or
-    for a storm of another split.
-
-    Args:
-        table: ``time, latitude, longitude``.
-        store: the patch store.
-    """
-    cell = _cell(store)
-    samples = pd.concat([sample_table(store, s) for s in EVALUATED])
-    sampled = samples.groupby("time").indices
-    keep = np.zeros(len(table), dtype=bool)
-    for time, here in table.groupby("time").indices.items():
-        if time not in sampled:
-            continue
-        part, rows = samples.iloc[sampled[time]], table.iloc[here]
-        north = np.abs(rows["latitude"].to_numpy()[:, None] - part["latitude"].to_numpy()[None])
-        east = rows["longitude"].to_numpy()[:, None] - part["longitude"].to_numpy()[None]
-        east = np.abs((east + 180.0) % 360.0 - 180.0)
-        keep[here] = ((north <= cell[0] / 2) & (east <= cell[1] / 2)).any(axis=1)
-    return table[keep].reset_index(drop=True)
-
-
 def _score_rule(
     config: Config,
     store: xr.Dataset,
@@ -234,24 +195,45 @@ def _score_rule(
     parameters: dict[str, float],
 ) -> None:
     """Patch scores and incident scores of one rule, as those of a network."""
-    maps, folder = config.maps, config.folder / name
+    folder = config.folder / name
     predictions = predictions_table(store, {s: rule[s].samples for s in EVALUATED})
     write_predictions(predictions, folder / "predictions.nc", store_identity(store.attrs))
     threshold, scores = evaluate(predictions, probabilities=False)
-    chosen = choose_incident_threshold(
-        incident_curve(rule["validation"].peaks, truth["validation"], maps)
-    )
-    threshold = threshold if np.isnan(chosen) else chosen
-    peaks, times = rule["test"].peaks, rule["test"].times
-    found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
-    found, _, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
-    scores["test"]["incident_matching"] = {"threshold": threshold, **matched}
-    scores["test"]["parameters"] = parameters
-    curve = incident_curve(peaks, truth["test"], maps)
-    write_atomically(folder / "incident_curve.csv", curve.to_csv(index=False))
+    found, _, matching = score_incidents(folder, threshold, rule, truth, config.maps)
+    scores["test"] |= {"incident_matching": matching, "parameters": parameters}
     table = found.rename(columns={"probability": "score_hpa"})
     write_atomically(folder / "incidents.csv", table.to_csv(index=False))
-    _write_scores(scores, folder)
+    write_scores(scores, folder)
+
+
+def score_incidents(
+    folder: Path,
+    threshold: float,
+    of_split: Mapping[str, RuleScores],
+    truth: Mapping[str, pd.DataFrame],
+    maps: Maps,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Incidents of test against the catalogue, from peaks of a rule or of scores of patches.
+
+    Args:
+        folder: takes `incident_curve.csv`.
+        threshold: where validation finds no incident at any.
+        of_split: peaks and times of validation and test.
+        truth: true incidents of the same.
+        maps: how to match.
+
+    Returns:
+        The incidents found, the true ones with ``hit``, and the scores with their threshold.
+    """
+    curve = incident_curve(of_split["validation"].peaks, truth["validation"], maps)
+    chosen = choose_incident_threshold(curve)
+    threshold = threshold if np.isnan(chosen) else chosen
+    peaks, times = of_split["test"].peaks, of_split["test"].times
+    found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
+    found, true, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
+    curve = incident_curve(peaks, truth["test"], maps)
+    write_atomically(folder / "incident_curve.csv", curve.to_csv(index=False))
+    return found, true, {"threshold": threshold, **matched}
 
 
 def evaluate_all(
@@ -272,9 +254,10 @@ def evaluate_all(
         evaluate_method(config, config.folder / method, store, progress=progress)
     identity = store_identity(store.attrs)
     of_rules = evaluate_rules(config, store, progress=progress)
-    names = dict.fromkeys([*of_run, *methods, *of_rules])
+    names = dict.fromkeys([*of_run, *methods, *own_networks(config.folder), *of_rules])
     return compare(config.folder, [n for n in names if is_scored(config.folder / n, identity)])
 
 
-def _write_scores(scores: dict[str, Any], folder: Path) -> None:
+def write_scores(scores: dict[str, Any], folder: Path) -> None:
+    """Writes `scores.json`."""
     write_atomically(folder / "scores.json", json.dumps(no_nan(scores), indent=2) + "\n")

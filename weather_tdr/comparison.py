@@ -1,7 +1,7 @@
 """All methods of a run beside each other: one table and two figures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from weather_tdr.model_files import commit
 from weather_tdr.predictions import read_predictions, stored_on
 from weather_tdr.scores import Curve
 
+OWN = "network.json"  # in the folder of a network of one's own
 CURVE_FROM = 3  # hits, below which the curve of the performance diagram only jumps about
 
 
@@ -25,13 +26,16 @@ def is_scored(folder: Path, identity: str) -> bool:
     return (folder / "scores.json").is_file() and path.is_file() and stored_on(path) == identity
 
 
+def own_networks(folder: Path) -> list[str]:
+    """Networks of one's own that have been scored beside the methods of a run."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{OWN}"))
+
+
 def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
     """Writes `comparison.csv` and the figures of a run from what its methods' folders hold."""
-    rows, curves, base_rate = [], {}, float("nan")
-    patches: dict[str, Performance] = {}
-    incidents: dict[str, Performance] = {}
+    rows, base_rate = [], float("nan")
     for method in methods:
-        scores = json.loads((folder / method / "scores.json").read_text())["test"]
+        scores = _test_scores(folder / method)
         base_rate = scores["base_rate"]
         matching = scores.get("incident_matching", {})
         rows.append(
@@ -48,13 +52,47 @@ def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
                 **{f"track_{k}": v for k, v in _flat(matching.get("tracks", {})).items()},
             }
         )
+    table = pd.DataFrame(rows)
+    table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
+    write_atomically(folder / "comparison.csv", table.to_csv(index=False))
+    figures, curves = folder / "figures", test_curves(folder, methods)
+    save_figure(precision_recall_figure(curves, base_rate), figures / "precision_recall.png")
+    panels = performances(folder, methods, curves)
+    save_figure(performance_figure(panels), figures / "performance.png")
+    return table
+
+
+def test_curves(folder: Path, methods: Sequence[str]) -> dict[str, Curve]:
+    """Precision and recall of the patches of test, of each method of a run."""
+    curves = {}
+    for method in methods:
         predictions = read_predictions(folder / method / "predictions.nc")
         test = predictions[predictions["split"] == "test"]
         curves[method] = Curve.of(test["score"].to_numpy(), test["label"].to_numpy())
+    return curves
+
+
+def performances(
+    folder: Path, methods: Sequence[str], curves: Mapping[str, Curve]
+) -> dict[str, dict[str, Performance]]:
+    """Where each method of a run stands in the performance diagram, of patches and incidents.
+
+    Args:
+        folder: of the run.
+        methods: those to show.
+        curves: of each of them, as `test_curves` gives them.
+
+    Returns:
+        Title of the panel -> method -> its performance.
+    """
+    patches: dict[str, Performance] = {}
+    incidents: dict[str, Performance] = {}
+    for method in methods:
+        scores = _test_scores(folder / method)
         patches[method] = _performance(
             curves[method].precision, curves[method].recall, scores, scores["incidents"]
         )
-        path = folder / method / "incident_curve.csv"
+        path, matching = folder / method / "incident_curve.csv", scores.get("incident_matching")
         if path.is_file() and matching:
             curve = pd.read_csv(path)
             incidents[method] = _performance(
@@ -63,14 +101,12 @@ def compare(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
                 matching,
                 matching["hits"] + matching["misses"],
             )
-    table = pd.DataFrame(rows)
-    table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
-    write_atomically(folder / "comparison.csv", table.to_csv(index=False))
-    figures = folder / "figures"
-    save_figure(precision_recall_figure(curves, base_rate), figures / "precision_recall.png")
-    panels = {"Patches": patches} | ({"Incidents, one to one": incidents} if incidents else {})
-    save_figure(performance_figure(panels), figures / "performance.png")
-    return table
+    return {"Patches": patches} | ({"Incidents, one to one": incidents} if incidents else {})
+
+
+def _test_scores(folder: Path) -> dict[str, Any]:
+    scores: dict[str, Any] = json.loads((folder / "scores.json").read_text())["test"]
+    return scores
 
 
 def _flat(scores: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +141,8 @@ def _performance(
 
 def _data(folder: Path) -> str:
     """What data a method saw; a rule sees none but validation, for its threshold."""
+    if (folder / OWN).is_file():
+        return str(json.loads((folder / OWN).read_text())["data"])
     path = folder / "model.json"
     if not path.is_file():
         return "threshold only"

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,9 +16,10 @@ from data_pipelines.opening import is_url
 from data_pipelines.quality import Quality
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.synthetic import Synthetic
+from weather_tdr import configs_folder
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.maps import Maps
-from weather_tdr.settings import read_yaml
+from weather_tdr.settings import named, read_changed, read_yaml
 from weather_tdr.train_settings import Train
 
 
@@ -120,16 +122,24 @@ def load_config(folder: Path) -> Config:
         InputError: the folder does not lie in a run folder.
     """
     folder = folder.resolve()
-    path = folder.parent / "config.yaml"
-    if not path.is_file():
+    if not (folder.parent / "config.yaml").is_file():
         inside = sorted(str(p.parent) for p in folder.glob("*/model.json"))
         hint = f" There is: {', '.join(inside)}." if inside else ""
         raise InputError(
             f"RUN must be the folder of a method in a run, runs/NAME/METHOD, got {folder} "
             f"without config.yaml above it.{hint}"
         )
-    run = path.parent
-    config = dataclasses.replace(read_config(path), name=run.name, output=str(run.parent))
+    return config_of_run(folder.parent)
+
+
+def config_of_run(run: Path) -> Config:
+    """The configuration of a run folder, whose name and place are those that it has now.
+
+    Args:
+        run: the run folder; errors and results name it as it is given.
+    """
+    given = read_config(run / "config.yaml")
+    config = dataclasses.replace(given, name=run.name, output=str(run.parent))
     config.use_synthetic()
     return config
 
@@ -137,3 +147,17 @@ def load_config(folder: Path) -> Config:
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Reads the configuration of a run; see `read_yaml`."""
     return read_yaml(Config, path, overrides)
+
+
+def configure(source: str | Path = "", **changes: Any) -> Config:
+    """The configuration of a run, for use from Python.
+
+    Args:
+        source: a name in `configs/`, such as `demo`, or a YAML file; by default all defaults.
+        changes: keys in place of those of the file, nested as there:
+            ``configure("demo", name="mine", train={"steps": 500})``.
+
+    Raises:
+        InputError: no such configuration, an unknown key, or a value of the wrong type.
+    """
+    return read_changed(Config, named(source, configs_folder()) if source else None, changes)

@@ -237,17 +237,21 @@ def _axis(name: str, units: str, axis: str) -> dict[str, str]:
     return {"standard_name": name, "units": units, "axis": axis}
 
 
-def write_map(
-    found: xr.DataArray, path: Path, detector: Detector, attributes: dict[str, str] | None = None
-) -> None:
-    """Writes the map as CF NetCDF, beside its place first."""
+def write_map(found: xr.DataArray, path: Path, source: str, threshold: float) -> None:
+    """Writes the map as CF NetCDF, beside its place first.
+
+    Args:
+        found: as `incident_map` gives it.
+        path: of the file to make.
+        source: what made it, for the metadata.
+        threshold: probability from which on a peak is an incident.
+    """
     dataset = found.to_dataset()
     dataset.attrs = {
         "Conventions": "CF-1.10",
         "title": "Probability of rare weather incidents",
-        "source": f"weather-tdr, PatchNet trained with {detector.method}",
-        "threshold": detector.incident_threshold,
-        **(attributes or {}),
+        "source": source,
+        "threshold": threshold,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

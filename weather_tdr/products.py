@@ -82,7 +82,8 @@ def draw_maps(
         resolution=maps.resolution,
         progress=progress,
     )
-    write_map(found_map, folder / "incident_map.nc", detector)
+    source = f"weather-tdr, PatchNet trained with {detector.method}"
+    write_map(found_map, folder / "incident_map.nc", source, detector.incident_threshold)
     times = found_map["time"].to_numpy()
     threshold = detector.incident_threshold
     if detector.areas:
@@ -131,13 +132,7 @@ def _draw(
     """Figures of the strongest incidents, the page of the strongest track, the animation."""
 
     def scene(time: Any, trail: pd.DataFrame | None = None) -> Scene:
-        return Scene(
-            found_map.sel(time=time),
-            found[found["time"] == time],
-            pressure=None if pressure is None else pressure.sel(time=time).compute(),
-            truth=None if truth is None else truth[truth["time"] == time],
-            trail=trail,
-        )
+        return Scene.at(time, found_map, found, pressure, truth, trail)
 
     ranked = found.sort_values("probability", ascending=False).drop_duplicates("time")
     times = list(ranked["time"].head(maps.figures))

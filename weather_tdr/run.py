@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,9 +31,9 @@ from weather_tdr.evaluate import (
     predict,
 )
 from weather_tdr.figures.canvas import save_figure
-from weather_tdr.figures.training import weight_history
+from weather_tdr.figures.training import training_figure
 from weather_tdr.maps import Maps
-from weather_tdr.methods.method import load_method
+from weather_tdr.methods.method import Method, load_method
 from weather_tdr.model_files import (
     commit,
     detector_from_store,
@@ -47,23 +48,29 @@ from weather_tdr.train import fit
 log = logging.getLogger(__name__)
 
 
+def prepare(config: Config) -> None:
+    """Makes the synthetic fields and catalogue of a run that has them, and points it at them."""
+    config.use_synthetic()
+    if config.synthetic.days == 0:
+        return
+    folder = config.folder / "synthetic"
+    settings = folder / "settings.yaml"
+    wanted = yaml.safe_dump(asdict(config.synthetic))
+    if not (settings.is_file() and settings.read_text() == wanted):
+        log.info("making %d days of synthetic reanalysis", config.synthetic.days)
+        write_synthetic(config.synthetic, folder)
+        write_atomically(settings, wanted)
+
+
 def build(config: Config, *, progress: bool = True) -> Path:
     """Builds the patch store of a run; returns its path."""
     if config.of_images:
         path = write_image_store(config.folder / "patches.zarr", config.images, config.seed)
         save_config(config)
         return path
-    config.use_synthetic()
     if not config.patches.whole_field:
         PatchNet(1, config.patches.size, config.patches.stride)  # refuses what it cannot take
-    if config.synthetic.days > 0:
-        folder = config.folder / "synthetic"
-        settings = folder / "settings.yaml"
-        wanted = yaml.safe_dump(asdict(config.synthetic))
-        if not (settings.is_file() and settings.read_text() == wanted):
-            log.info("making %d days of synthetic reanalysis", config.synthetic.days)
-            write_synthetic(config.synthetic, folder)
-            write_atomically(settings, wanted)
+    prepare(config)
     path = build_store(
         config.folder / "patches.zarr",
         config.fields,
@@ -156,11 +163,17 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             "store": identity,
             "data": method.data,
             "step": history.attrs["step"],
+            "training": training_facts(config, method),
         }
         save_detector(detector, folder)
-        figure = weight_history(history, f"Group weights of {method.name}")
+        figure = training_figure({method.name: history})
         save_figure(figure, folder / "figures" / "weights.png")
     return folders
+
+
+def training_facts(config: Config, method: Method) -> dict[str, Any]:
+    """All that decides a training on one patch store; JSON values."""
+    return {**asdict(config.train), "methods": asdict(method)}
 
 
 def run(config: Config, *, resume: bool = False, progress: bool = True) -> pd.DataFrame:

@@ -55,36 +55,38 @@ class Counts:
         )
 
     def scores(self) -> dict[str, float]:
-        """The scores of `count_scores`, of this table."""
-        counts = (self.hits, self.false_alarms, self.misses, self.correct_negatives)
-        return {k: float(v) for k, v in count_scores(*map(np.asarray, counts)).items()}
+        """POD, FAR, POFD, CSI, HSS, SEDI and balanced accuracy; see `table_scores`."""
+        table = np.array([self.hits, self.false_alarms, self.misses, self.correct_negatives])
+        return {k: float(v) for k, v in table_scores(*table).items()}
 
 
-def count_scores(
-    hits: npt.NDArray[Any],
-    false_alarms: npt.NDArray[Any],
-    misses: npt.NDArray[Any],
-    correct_negatives: npt.NDArray[Any],
-) -> dict[str, npt.NDArray[np.float64]]:
-    """POD, FAR, POFD, CSI, HSS, SEDI and balanced accuracy; NaN where undefined.
+def table_scores(
+    hits: npt.ArrayLike,
+    false_alarms: npt.ArrayLike,
+    misses: npt.ArrayLike,
+    correct_negatives: npt.ArrayLike,
+) -> dict[str, Values]:
+    """Scores of many 2 x 2 contingency tables at once; NaN where undefined.
 
-    POD: 0 to 1, perfect 1. FAR: the false alarm *ratio* FP / (TP + FP), 0 to 1, perfect 0;
-    not POFD, the false alarm rate FP / (FP + TN). CSI: 0 to 1, perfect 1. HSS: -1 to 1,
-    no skill 0. SEDI: -1 to 1, for rare events. Balanced accuracy: mean of POD and 1 - POFD.
+    POD: 0 to 1, perfect 1. FAR: the false alarm *ratio* FP / (TP + FP), 0 to 1, perfect 0; not
+    POFD, the false alarm rate FP / (FP + TN). CSI: 0 to 1, perfect 1. HSS: -1 to 1, no skill 0.
+    SEDI: -1 to 1, for rare events. Balanced accuracy: mean of POD and 1 - POFD.
 
     Args:
-        hits: TP of each table, any shape.
-        false_alarms: FP.
-        misses: FN.
-        correct_negatives: TN.
+        hits: of each table, shape (n,), or one number.
+        false_alarms: the same.
+        misses: the same.
+        correct_negatives: the same.
 
-    Source: Jolliffe and Stephenson, Forecast Verification, 2nd ed.; SEDI: Ferro and
-    Stephenson (2011), Wea. Forecasting 26, 699-713.
+    Source: Jolliffe and Stephenson, Forecast Verification, 2nd ed.; SEDI: Ferro and Stephenson
+    (2011), Wea. Forecasting 26, 699-713.
     """
-    tables = np.broadcast_arrays(hits, false_alarms, misses, correct_negatives)
-    names = ("tp_count", "fp_count", "fn_count", "tn_count")
-    counts = {k: xr.DataArray(v.astype(float)) for k, v in zip(names, tables, strict=True)}
-    manager = BasicContingencyManager(counts | {"total_count": xr.DataArray(sum(tables) * 1.0)})
+    given = np.broadcast_arrays(hits, false_alarms, misses, correct_negatives)
+    counts = dict(zip(("tp", "fp", "fn", "tn"), given, strict=True))
+    dims = ("table",) if given[0].ndim else ()
+    cells = {f"{k}_count": xr.DataArray(v.astype(float), dims=dims) for k, v in counts.items()}
+    cells["total_count"] = xr.DataArray(sum(v.astype(float) for v in given), dims=dims)
+    manager = BasicContingencyManager(cells)
     with np.errstate(all="ignore"):
         values = {
             "pod": manager.probability_of_detection(),
@@ -94,7 +96,7 @@ def count_scores(
             "hss": manager.heidke_skill_score(),
             "sedi": manager.symmetric_extremal_dependence_index(),
         }
-    scores = {k: np.where(np.isfinite(v), v, math.nan) for k, v in values.items()}
+    scores = {k: np.where(np.isfinite(v), v, np.nan) for k, v in values.items()}
     scores["balanced_accuracy"] = 0.5 * (scores["pod"] + 1.0 - scores["pofd"])
     return scores
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -33,7 +33,67 @@ def read_yaml(
     Raises:
         InputError: no such file, no YAML, an unknown key or a value of the wrong type.
     """
-    values = given | ({} if path is None else _load(path))
+    return _parsed(kind, given | ({} if path is None else _load(path)), path, overrides)
+
+
+def read_changed(kind: type[Kind], path: Path | None, changes: Mapping[str, Any]) -> Kind:
+    """Reads a configuration and puts values in place of its own, nested as in the file.
+
+    Args:
+        kind: dataclass of the configuration.
+        path: YAML file; None for the defaults.
+        changes: key -> value; a key that holds keys takes a mapping of those to change.
+
+    Raises:
+        InputError: as `read_yaml`.
+    """
+    values = {} if path is None else _load(path)
+    check_keys(values, kind)
+    return _parsed(kind, _merged(values, changes, kind), path)
+
+
+def named(source: str | Path, folder: Path) -> Path:
+    """A configuration by its path, or by its name in a folder.
+
+    Raises:
+        InputError: there is neither.
+    """
+    path = Path(source).expanduser()
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    if not (folder / f"{source}.yaml").is_file():
+        known = [p.stem for p in folder.glob("*.yaml")]
+        raise unknown_name("configuration", str(source), known, " Or give the path of a YAML file.")
+    return folder / f"{source}.yaml"
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """The values with the changes; only keys that hold keys are merged."""
+    hints = typing.get_type_hints(kind)
+    merged = dict(values)
+    for key, value in changes.items():
+        inner = hints.get(key)
+        if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+            merged[key] = _merged(merged.get(key) or {}, value, inner)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            merged[key] = dataclasses.asdict(value)
+        else:
+            merged[key] = _plain(value)
+    return merged
+
+
+def _plain(value: Any) -> Any:
+    """What YAML could have said: paths are texts, tuples are lists."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _parsed(
+    kind: type[Kind], values: dict[str, Any], path: Path | None, overrides: Sequence[str] = ()
+) -> Kind:
     check_keys(values, kind)
     for key in overrides:
         if key.startswith("--"):

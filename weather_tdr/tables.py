@@ -37,15 +37,44 @@ def benchmark_markdown(results: pd.DataFrame) -> str:
     return "\n".join(parts) + published_markdown(results)
 
 
+def published(results: pd.DataFrame) -> pd.DataFrame:
+    """Published numbers on the same sets and network, on other draws.
+
+    Args:
+        results: a row a method, setting and seed.
+
+    Returns:
+        ``dataset, imbalance, network, method, score, value, paper_of_the_method``.
+    """
+    known = pd.read_csv(configs_folder() / "benchmarks" / "published.csv")
+    keys = ["dataset", "imbalance", "network"]
+    return known.merge(results[keys].drop_duplicates(), on=keys)
+
+
+def overview(results: pd.DataFrame, score: str = "") -> pd.DataFrame:
+    """Mean ± standard deviation over seeds: a row a method, best first, a column an imbalance.
+
+    Args:
+        results: a row a method, setting and seed.
+        score: column to show; the main score by default.
+    """
+    score = score or main_score(results)
+    settings = list(dict.fromkeys(results["imbalance"]))
+    rows = {}
+    for method in by_score(results, score):
+        part = results[results["method"] == method]
+        cells = {f"{v:g}": _spread(part[part["imbalance"] == v], score) for v in settings}
+        rows[method] = {"data": part["data"].iloc[0], **cells}
+    return pd.DataFrame(rows).T.rename_axis(index="method", columns=score.replace("_", " "))
+
+
 def published_markdown(results: pd.DataFrame) -> str:
     """Published numbers on the same sets and network, as context; empty where there are none.
 
     Args:
         results: a row a method, setting and seed.
     """
-    known = pd.read_csv(configs_folder() / "benchmarks" / "published.csv")
-    keys = ["dataset", "imbalance", "network"]
-    known = known.merge(results[keys].drop_duplicates(), on=keys)
+    known = published(results)
     if known.empty:
         return ""
     lines = [
@@ -81,11 +110,10 @@ def overview_markdown(results: pd.DataFrame) -> str:
         f"| method | data |{' learning rate |' if tuned else ''} {columns} |",
         "|---" * (len(settings) + 2 + tuned) + "|",
     ]
-    for method in by_score(results, score):
-        part = results[results["method"] == method]
-        cells = [_spread(part[part["imbalance"] == v], score) for v in settings]
-        rate = f" {part['learning_rate'].iloc[0]:g} |" if tuned else ""
-        lines.append(f"| `{method}` | {part['data'].iloc[0]} |{rate} {' | '.join(cells)} |")
+    for method, (data, *cells) in overview(results, score).iterrows():
+        rate = results.loc[results["method"] == method, "learning_rate"].iloc[0] if tuned else 0
+        shown = f" {rate:g} |" if tuned else ""
+        lines.append(f"| `{method}` | {data} |{shown} {' | '.join(cells)} |")
     return "\n".join([*lines, "", _made(results)]) + "\n"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from weather_tdr.intervals import count_intervals, storm_blocks
 from weather_tdr.maps import Maps
 from weather_tdr.matching import Matching, follow, match_incidents
-from weather_tdr.scores import Counts, count_scores
+from weather_tdr.scores import Counts, table_scores
 
 CURVE_POINTS = 60
 CURVE_INCIDENTS = 50  # peaks looked at for each true incident: below that FAR is 98 %
@@ -37,13 +37,9 @@ def incident_curve(peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps) -> pd.D
         found = peaks[peaks["probability"] >= threshold]
         matching = match_incidents(found, truth, maps.radius_km, maps.tolerance_hours)
         rows.append({"threshold": threshold, **_three(_counts(matching))})
-    columns = ["threshold", "hits", "misses", "false_alarms"]
-    curve = pd.DataFrame(rows, columns=columns)
-    hits, false_alarms, misses = (
-        curve[k].to_numpy(float) for k in ("hits", "false_alarms", "misses")
-    )
-    scores = count_scores(hits, false_alarms, misses, np.zeros(len(curve)))
-    return curve.assign(**{k: scores[k] for k in ("pod", "far", "csi")})
+    curve = pd.DataFrame(rows, columns=["threshold", "hits", "misses", "false_alarms"])
+    rates = table_scores(curve["hits"], curve["false_alarms"], curve["misses"], 0)
+    return curve.assign(**{k: rates[k] for k in ("pod", "far", "csi")})
 
 
 def choose_incident_threshold(curve: pd.DataFrame) -> float:

@@ -1,1 +1,31 @@
 """Figures from data already computed. Each function returns a matplotlib figure."""
+
+from weather_tdr.figures.fields import fields_figure
+from weather_tdr.figures.imbalance import imbalance_figure
+from weather_tdr.figures.maps import incident_figure, sequence_figure
+from weather_tdr.figures.patches import patches_figure
+from weather_tdr.figures.scores import (
+    performance_figure,
+    precision_recall_figure,
+    reliability_figure,
+)
+from weather_tdr.figures.series import probability_series
+from weather_tdr.figures.splits import dropped_figure, split_figure
+from weather_tdr.figures.training import histogram_figure, methods_figure, training_figure
+
+__all__ = [
+    "dropped_figure",
+    "fields_figure",
+    "histogram_figure",
+    "imbalance_figure",
+    "incident_figure",
+    "methods_figure",
+    "patches_figure",
+    "performance_figure",
+    "precision_recall_figure",
+    "probability_series",
+    "reliability_figure",
+    "sequence_figure",
+    "split_figure",
+    "training_figure",
+]

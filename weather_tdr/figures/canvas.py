@@ -1,11 +1,24 @@
-"""What all figures share: colours that colour-blind eyes tell apart, and how to save."""
+"""What all figures share: colours that colour-blind eyes tell apart, how to show and to save."""
 
+import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 # Okabe and Ito (2008), Color universal design; yellow, too light on white, last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+# What a patch, an entry of the catalogue or an incident is: the same colour in every figure.
+KIND_COLOURS = {"background": "0.55", "hard_negative": "#E69F00", "incident": "#0072B2"}
+NOTEBOOK_DPI = 75
+
+
+class Picture(Figure):
+    """A matplotlib figure that notebooks show, without pyplot and its magic commands."""
+
+    def _repr_png_(self) -> bytes:
+        data = io.BytesIO()
+        self.savefig(data, format="png", dpi=NOTEBOOK_DPI)
+        return data.getvalue()
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -18,6 +18,7 @@ from matplotlib.patheffects import withStroke
 from tqdm import tqdm
 
 from weather_tdr.coastlines import coastlines, unrolled
+from weather_tdr.figures.canvas import Picture
 from weather_tdr.figures.scene import Scene, Window
 
 # Rare incidents have small probabilities that matter; white below the first level.
@@ -36,7 +37,7 @@ def incident_figure(scene: Scene, title: str = "") -> Figure:
         scene: the time.
         title: of the figure.
     """
-    figure = Figure(figsize=(11, 10), layout="constrained")
+    figure = Picture(figsize=(11, 10), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=[1, 1.1])
     close = Window.around(scene, scene.centre())
     draw_scene(above, scene, Window.whole(scene))
@@ -74,7 +75,7 @@ def sequence_figure(scenes: Sequence[Scene], centre: tuple[float, float], title:
     """
     columns = min(2, len(scenes))
     rows = -(-len(scenes) // columns)
-    figure = Figure(figsize=(6.4 * columns + 0.6, 3.6 * rows + 1.0), layout="constrained")
+    figure = Picture(figsize=(6.4 * columns + 0.6, 3.6 * rows + 1.0), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     window = Window.around(scenes[0], centre)
     mesh = None
@@ -94,7 +95,13 @@ def sequence_figure(scenes: Sequence[Scene], centre: tuple[float, float], title:
 
 
 def animate(
-    scene: Callable[[int], Scene], steps: int, path: Path, title: str, *, progress: bool = False
+    scene: Callable[[int], Scene],
+    steps: int,
+    path: Path,
+    title: str,
+    *,
+    dpi: int = 80,
+    progress: bool = False,
 ) -> None:
     """A GIF of the whole domain over time.
 
@@ -103,9 +110,10 @@ def animate(
         steps: time steps.
         path: of the file to make.
         title: of every frame, before its time.
+        dpi: pixels an inch; a frame is 11 inches wide.
         progress: shows a progress bar.
     """
-    figure = Figure(figsize=(11, 6), layout="constrained")
+    figure = Picture(figsize=(11, 6), layout="constrained")
     axes = figure.subplots()
     first = scene(0)
     window = Window.whole(first)
@@ -126,7 +134,7 @@ def animate(
         FuncAnimation(figure, frame, frames=steps, blit=False).save(
             partial,
             writer=PillowWriter(fps=FRAMES_A_SECOND),
-            dpi=80,
+            dpi=dpi,
             progress_callback=lambda *_: bar.update(),
         )
     partial.replace(path)
@@ -151,8 +159,7 @@ def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False
         shading="nearest",
     )
     axes.set_facecolor(NO_MAP)  # where there is no probability
-    for line in coastlines():
-        axes.plot(*unrolled(line, window.west).T, color="0.55", linewidth=0.7)
+    draw_coastlines(axes, window)
     if scene.pressure is not None:
         _contours(axes, window.cut(scene.pressure), labels=labels)
     if scene.trail is not None and len(scene.trail) > 1:
@@ -168,6 +175,12 @@ def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False
     axes.set_aspect("auto")
     axes.grid(color="0.9", linewidth=0.5)
     return mesh
+
+
+def draw_coastlines(axes: Axes, window: Window) -> None:
+    """Coastlines, where they are at hand."""
+    for line in coastlines():
+        axes.plot(*unrolled(line, window.west).T, color="0.55", linewidth=0.7)
 
 
 def _colours() -> Colormap:

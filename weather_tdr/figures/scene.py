@@ -35,6 +35,34 @@ class Scene:
     truth: pd.DataFrame | None = None
     trail: pd.DataFrame | None = None
 
+    @classmethod
+    def at(
+        cls,
+        time: Any,
+        probability: xr.DataArray,
+        found: pd.DataFrame,
+        pressure: xr.DataArray | None = None,
+        truth: pd.DataFrame | None = None,
+        trail: pd.DataFrame | None = None,
+    ) -> "Scene":
+        """One time of what there is of many.
+
+        Args:
+            time: which.
+            probability: dims ``(time, latitude, longitude)``.
+            found: incidents found.
+            pressure: sea-level pressure, Pa; dims ``(time, latitude, longitude)``.
+            truth: incidents of the catalogue, with ``hit`` where known.
+            trail: positions of the followed track up to now.
+        """
+        return cls(
+            probability.sel(time=time),
+            found[found["time"] == time],
+            pressure=None if pressure is None else pressure.sel(time=time).compute(),
+            truth=None if truth is None else truth[truth["time"] == time],
+            trail=trail,
+        )
+
     @property
     def time(self) -> pd.Timestamp:
         """Time of the map, UTC."""
@@ -67,7 +95,12 @@ class Window:
     @classmethod
     def whole(cls, scene: Scene) -> "Window":
         """All of the domain."""
-        longitude, latitude = scene.field["longitude"], scene.field["latitude"]
+        return cls.of(scene.field)
+
+    @classmethod
+    def of(cls, field: xr.DataArray) -> "Window":
+        """All that a field covers."""
+        longitude, latitude = field["longitude"], field["latitude"]
         west, east = float(longitude.min()), float(longitude.max())
         if is_global(longitude.to_numpy()):
             half = (east - west) / (2 * (longitude.size - 1))

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from weather_tdr.figures.canvas import colour_of
+from weather_tdr.figures.canvas import Picture, colour_of
 from weather_tdr.scores import Curve
 
 BIASES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -42,7 +42,7 @@ def precision_recall_figure(curves: Mapping[str, Curve], base_rate: float) -> Fi
         curves: method -> its curve.
         base_rate: share of incidents.
     """
-    figure = Figure(figsize=(7.2, 5.6), layout="constrained")
+    figure = Picture(figsize=(7.2, 5.6), layout="constrained")
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
         axes.step(
@@ -75,7 +75,7 @@ def performance_figure(panels: Mapping[str, Mapping[str, Performance]]) -> Figur
 
     Source: Roebber (2009), Weather and Forecasting 24, 601-608.
     """
-    figure = Figure(figsize=(6.1 * len(panels), 6.8), layout="constrained")
+    figure = Picture(figsize=(6.1 * len(panels), 6.8), layout="constrained")
     everywhere = figure.subplots(1, len(panels), squeeze=False)[0]
     names = list(dict.fromkeys(name for methods in panels.values() for name in methods))
     handles = {}
@@ -145,7 +145,7 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], base_rate: float, tit
         base_rate: share of incidents.
         title: of the figure.
     """
-    figure = Figure(figsize=(7.2, 7.4), layout="constrained")
+    figure = Picture(figsize=(7.2, 7.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
     floor = LEAST
     upper.plot([floor, 1], [floor, 1], color="0.6", linewidth=1, label="perfect")

@@ -5,6 +5,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from weather_tdr.figures.canvas import Picture
+
 
 def probability_series(
     probability: xr.DataArray, threshold: float, truth: pd.DataFrame | None, method: str
@@ -17,7 +19,7 @@ def probability_series(
         truth: ``time`` of the true incidents, when known.
         method: how the network was trained.
     """
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Picture(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots()
     times = pd.DatetimeIndex(probability["time"].to_numpy())
     values = probability.to_numpy().reshape(len(times))

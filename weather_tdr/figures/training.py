@@ -1,27 +1,58 @@
 """Figures of training sets and of training."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from weather_tdr.figures.canvas import COLOURS, Picture, colour_of
 from weather_tdr.tables import by_score
 
+STYLES = ("-", "--", "-.", ":")  # weights may be the same
+LOSSES = {"loss": "train", "target_loss": "target set"}
 
-def weight_history(history: pd.DataFrame, title: str) -> Figure:
-    """The group weights over the steps.
+
+def training_figure(histories: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """The losses above and the group weights below, a column a method.
 
     Args:
-        history: as in `history.csv`.
+        histories: method -> its history, as in `history.csv`.
         title: of the figure.
     """
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
-    for column in [c for c in history if str(c).startswith("weight_")]:
-        axes.plot(history["step"], history[column], label=str(column).removeprefix("weight_"))
-    axes.set(xlabel="step", ylabel="group weight (1)", title=title)
-    axes.set_ylim(bottom=0)
-    axes.legend()
+    figure = Picture(figsize=(max(6.4, 3.9 * len(histories)), 5.4), layout="constrained")
+    panels = figure.subplots(2, len(histories), squeeze=False, sharex=True, sharey="row")
+    groups = list(dict.fromkeys(g for h in histories.values() for g in _groups(h)))
+    for (above, below), (method, history) in zip(panels.T, histories.items(), strict=True):
+        for number, (column, label) in enumerate(LOSSES.items()):
+            if column in history:
+                some = history[["step", column]].dropna()
+                colour = COLOURS[-2] if number else "0.55"
+                above.plot(some["step"], some[column], color=colour, label=label)
+        for group in _groups(history):
+            colour = colour_of(groups.index(group))
+            below.plot(
+                history["step"], history[f"weight_{group}"], STYLES[groups.index(group) % 4],
+                color=colour, label=group.replace("_", " "),
+            )  # fmt: skip
+        above.set_title(method)
+        above.set_yscale("log")
+        above.legend(fontsize=8)
+        below.set_xlabel("step")
+        below.set_ylim(bottom=0)
+        below.legend(fontsize=8)
+        for axes in (above, below):
+            axes.grid(color="0.92")
+    panels[0, 0].set_ylabel("loss (nats)")
+    panels[1, 0].set_ylabel("group weight (1)")
+    if title:
+        figure.suptitle(title)
     return figure
+
+
+def _groups(history: pd.DataFrame) -> list[str]:
+    """The groups or classes that have a weight."""
+    return [str(c).removeprefix("weight_") for c in history if str(c).startswith("weight_")]
 
 
 def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
@@ -34,7 +65,7 @@ def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
     """
     settings = list(dict.fromkeys(results["imbalance"]))
     methods = by_score(results, score)[::-1]
-    figure = Figure(
+    figure = Picture(
         figsize=(3.5 + max(4.0, 2.6 * len(settings)), 1.6 + 0.34 * len(methods)),
         layout="constrained",
     )
@@ -43,7 +74,7 @@ def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
         for place, method in enumerate(methods):
             chosen = (results["method"] == method) & (results["imbalance"] == setting)
             values = results.loc[chosen, score].to_numpy(dtype=float)
-            colour = "tab:red" if method.startswith("tdr") else "tab:blue"
+            colour = COLOURS[1] if method.startswith("tdr") else COLOURS[0]
             axes.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
             axes.errorbar(
                 values.mean(), place, xerr=values.std(ddof=1) if len(values) > 1 else None,
@@ -65,7 +96,7 @@ def histogram_figure(counts: dict[str, dict[str, int]], title: str) -> Figure:
         title: of the figure.
     """
     classes = list(next(iter(counts.values())))
-    figure = Figure(figsize=(max(6.4, 0.22 * len(classes)), 4), layout="constrained")
+    figure = Picture(figsize=(max(6.4, 0.22 * len(classes)), 4), layout="constrained")
     axes = figure.subplots()
     place = np.arange(len(classes))
     shown = [name for name, of_class in counts.items() if sum(of_class.values())]

@@ -1,0 +1,67 @@
+"""Where and when incidents are judged: the same ground for networks, rules and the truth."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from data_pipelines.incidents import at_times, read_catalogue, select_rows
+from weather_tdr.candidates import labelled_incidents
+from weather_tdr.config import Config
+from weather_tdr.data import sample_table
+from weather_tdr.evaluate import EVALUATED
+
+
+def times_of(store: xr.Dataset, split: str) -> pd.DatetimeIndex:
+    """The times of a split."""
+    return pd.DatetimeIndex(np.unique(sample_table(store, split)["time"].to_numpy()))
+
+
+def true_incidents(config: Config, store: xr.Dataset, split: str) -> pd.DataFrame:
+    """The incidents that there are at the times of a split, where it has patches.
+
+    Args:
+        config: the run.
+        store: its patch store.
+        split: `validation` or `test`.
+
+    Returns:
+        ``time, latitude, longitude``, and ``storm_id`` from a catalogue.
+    """
+    if config.incidents.rule != "catalogue":
+        return labelled_incidents(sample_table(store, split))
+    catalogue = read_catalogue(config.incidents.catalogue)
+    incidents = catalogue[select_rows(catalogue, config.incidents.where)]
+    here = at_times(incidents, times_of(store, split), config.incidents.match_time)
+    return covered(here, store)
+
+
+def cell_of(store: xr.Dataset) -> tuple[float, float]:
+    """Degrees of latitude and of longitude of a central cell."""
+    grid = store.attrs["grid"]
+    points = grid["size"] if grid.get("whole_field") else (grid["stride"], grid["stride"])
+    return points[0] * grid["dlat"], points[1] * grid["dlon"]
+
+
+def covered(table: pd.DataFrame, store: xr.Dataset) -> pd.DataFrame:
+    """The rows that lie in the central cell of a patch of validation or test.
+
+    Truth, networks and rules are judged there; not where patches were dropped for missing values or
+    for a storm of another split.
+
+    Args:
+        table: ``time, latitude, longitude``.
+        store: the patch store.
+    """
+    cell = cell_of(store)
+    samples = pd.concat([sample_table(store, s) for s in EVALUATED])
+    sampled = samples.groupby("time").indices
+    keep = np.zeros(len(table), dtype=bool)
+    for time, here in table.groupby("time").indices.items():
+        if time not in sampled:
+            continue
+        part, rows = samples.iloc[sampled[time]], table.iloc[here]
+        north = np.abs(rows["latitude"].to_numpy()[:, None] - part["latitude"].to_numpy()[None])
+        east = rows["longitude"].to_numpy()[:, None] - part["longitude"].to_numpy()[None]
+        east = np.abs((east + 180.0) % 360.0 - 180.0)
+        keep[here] = ((north <= cell[0] / 2) & (east <= cell[1] / 2)).any(axis=1)
+    return table[keep].reset_index(drop=True)

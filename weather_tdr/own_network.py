@@ -1,0 +1,103 @@
+"""A network of one's own beside the methods of a run: the same scores on the same ground."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from torch import nn
+
+from data_pipelines.errors import InputError
+from data_pipelines.store import open_store, store_identity
+from weather_tdr.assess import (
+    calibrated_predictions,
+    draw_reliability,
+    score_incidents,
+    write_scores,
+)
+from weather_tdr.candidates import find_peaks
+from weather_tdr.checkpoints import write_atomically
+from weather_tdr.comparison import OWN
+from weather_tdr.config import Config
+from weather_tdr.evaluate import EVALUATED, evaluate
+from weather_tdr.ground import cell_of, covered, true_incidents
+from weather_tdr.incident_files import write_incidents
+from weather_tdr.maps import write_map
+from weather_tdr.predictions import write_predictions
+from weather_tdr.rules import RuleScores
+
+
+def score_network(config: Config, network: nn.Module, name: str, data: str) -> dict[str, Any]:
+    """Scores any network on the patches of a run; writes what a method's folder holds.
+
+    Its map has a point a patch: only a fully convolutional network can have one a grid point.
+
+    Args:
+        config: of the run; its patch store has been built.
+        network: from normalised patches ``(n, variable, y, x)`` to two logits.
+        name: of the folder in the run.
+        data: what the network has seen, for tables.
+
+    Returns:
+        The scores of validation and test.
+
+    Raises:
+        InputError: the name is that of a method, or validation holds no incident.
+    """
+    folder = config.folder / name
+    if name in config.train.methods or (folder / "model.json").is_file():
+        raise InputError(
+            f"`name` must not be that of a method of the run, got `{name}`. Choose another."
+        )
+    store = open_store(config.folder / "patches.zarr")
+    calibration, predictions = calibrated_predictions(network, store)
+    threshold, scores = evaluate(predictions, probabilities=True)
+    write_predictions(predictions, folder / "predictions.nc", store_identity(store.attrs))
+    draw_reliability(predictions[predictions["split"] == "test"], folder, scores["test"])
+    if config.incidents.rule == "catalogue" and not store.attrs["grid"].get("whole_field"):
+        source = f"weather-tdr, {type(network).__name__} called {name}"
+        maps = {s: patch_map(predictions[predictions["split"] == s], store) for s in EVALUATED}
+        floor = min(calibration.prior, threshold)
+        apart = config.maps.separation(cell_of(store)[0])
+        peaks = {
+            s: RuleScores(
+                covered(find_peaks(found, apart, floor), store), np.empty(0), found["time"].values
+            )
+            for s, found in maps.items()
+        }
+        truth = {s: true_incidents(config, store, s) for s in EVALUATED}
+        found, true, matching = score_incidents(folder, threshold, peaks, truth, config.maps)
+        scores["test"]["incident_matching"] = matching
+        write_incidents(found, folder, source)
+        write_atomically(folder / "truth.csv", true.to_csv(index=False))
+        write_map(maps["test"], folder / "incident_map.nc", source, matching["threshold"])
+    write_scores(scores, folder)
+    facts = {"data": data, "network": type(network).__name__}
+    write_atomically(folder / OWN, json.dumps(facts, indent=2) + "\n")
+    return scores
+
+
+def patch_map(predictions: pd.DataFrame, store: xr.Dataset) -> xr.DataArray:
+    """The probabilities of patches as a map: a point a patch, missing where one was dropped.
+
+    Args:
+        predictions: ``time, latitude, longitude, score`` of one split.
+        store: the patch store.
+    """
+    west = float(store.attrs["grid"]["west"])
+    east = np.round((predictions["longitude"] - west) % 360.0 + west, 6)
+    axes = ["time", "latitude", "longitude"]
+    table = predictions.assign(longitude=east, latitude=np.round(predictions["latitude"], 6))
+    found = table.set_index(axes)["score"].to_xarray().sortby("latitude", ascending=False)
+    cell = cell_of(store)
+    found = found.astype(np.float32).rename("incident_probability")
+    found["latitude"].attrs = {"standard_name": "latitude", "units": "degrees_north"}
+    found["longitude"].attrs = {"standard_name": "longitude", "units": "degrees_east"}
+    found.attrs = {
+        "long_name": "probability of an incident in the central cell of the patch",
+        "units": "1",
+        "cell_latitude": cell[0],
+        "cell_longitude": cell[1],
+    }
+    return found
