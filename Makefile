@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs reference tables clean
+.PHONY: demo test lint docs reference tables notebooks clean
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -29,6 +29,9 @@ reference: .venv/ready
 
 tables: .venv/ready
 	$(BIN)/python tests/readme_tables.py
+
+notebooks: .venv/ready
+	$(BIN)/python tests/execute_notebooks.py
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,6 +33,6 @@ def dropped_table(store: xr.Dataset) -> pd.DataFrame:
         left nothing out are not there.
     """
     counts = {k: n for k, n in store.attrs.get("dropped", {}).items() if n}
-    rows = [(reason, n, WHY[reason]) for reason, n in counts.items()]
+    rows = [(reason, n, WHY.get(reason, "")) for reason, n in counts.items()]
     table = pd.DataFrame(rows, columns=["reason", "count", "why"]).set_index("reason")
     return table.sort_values("count", ascending=False, kind="stable")

@@ -225,3 +225,9 @@ def test_written_map_is_cf(small_files, tmp_path):
         for axis in ("latitude", "longitude", "time"):
             assert back[axis].attrs["standard_name"] == axis
         np.testing.assert_array_equal(back["incident_probability"].values, found.values)
+
+
+def test_first_block_may_have_as_many_channels_as_there_are_variables():
+    assert PatchNet(4, 8, 2, width=4)(torch.zeros(3, 4, 8, 8)).shape == (3, 2)
+    with pytest.raises(InputError, match="too small"):
+        PatchNet(4, 3, 4, width=4)

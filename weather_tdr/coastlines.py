@@ -21,8 +21,8 @@ def coastlines() -> list[np.ndarray]:
     ``CARTOPY_DATA_DIR`` names a folder that has them; ``cartopy_feature_download physical`` fetches
     them once.
 
-    The file is read without importing cartopy: its PROJ library, loaded after a NetCDF file has
-    been opened, can abort Python at its end ("double free", pyproj 3.7 with netCDF4 1.7).
+    The file is read without importing cartopy: its PROJ library beside the one of ecCodes, which
+    reads GRIB, can end Python with a segmentation fault (pyproj 3.7 with eccodes 2.50).
     """
     found = importlib.util.find_spec("cartopy")
     if found is None or found.origin is None:

@@ -51,7 +51,7 @@ class Results:
 
     @property
     def methods(self) -> list[str]:
-        """Methods that have been trained, networks of one's own, then rules: all with scores."""
+        """Methods that have been trained, then networks of one's own."""
         of_run = [load_method(name).name for name in self.config.train.methods]
         found = [n for n in of_run if (self.folder / n / "model.json").is_file()]
         return [*found, *own_networks(self.folder)]

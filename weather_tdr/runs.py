@@ -67,7 +67,7 @@ class Run(Results):
             train_all(part, progress=self.progress)
         save_config(config)
         last = {method: history.iloc[-1] for method, history in self.histories().items()}
-        return pd.DataFrame(last).T.rename_axis("method")
+        return pd.DataFrame(last).T.rename_axis("method").convert_dtypes()
 
     def _is_trained(self, method: str, identity: str) -> bool:
         recipe = load_method(method)
@@ -128,7 +128,7 @@ class Run(Results):
         with xr.open_dataset(folder / "incident_map.nc") as found:
             return found.load()
 
-    def animate(self, method: str, steps: int = 12, dpi: int = 50) -> Path:
+    def animate(self, method: str, steps: int = 10, dpi: int = 50) -> Path:
         """A GIF of the times around the strongest incident; returns its path.
 
         Args:
@@ -159,9 +159,10 @@ class Run(Results):
                 lines.append(f"  {split:12} {groups}")
         else:
             lines.append("  no patch store yet: run.build()")
+        width = max([12, *map(len, self.methods)])
         for method in self.methods:
             scored = (self.folder / method / "scores.json").is_file()
-            lines.append(f"  {method:12} {'trained and evaluated' if scored else 'trained'}")
+            lines.append(f"  {method:{width}} {'trained and evaluated' if scored else 'trained'}")
         return "\n".join(lines)
 
 

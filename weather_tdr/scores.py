@@ -6,7 +6,6 @@ The formulas are those of the package `scores` (Bureau of Meteorology) and of sc
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt

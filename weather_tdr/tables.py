@@ -37,16 +37,19 @@ def benchmark_markdown(results: pd.DataFrame) -> str:
     return "\n".join(parts) + published_markdown(results)
 
 
-def published(results: pd.DataFrame) -> pd.DataFrame:
-    """Published numbers on the same sets and network, on other draws.
+def published(results: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Published numbers, measured by others on other draws.
 
     Args:
-        results: a row a method, setting and seed.
+        results: a row a method, setting and seed; only numbers on the same sets with the same
+            network are given. None: all.
 
     Returns:
         ``dataset, imbalance, network, method, score, value, paper_of_the_method``.
     """
     known = pd.read_csv(configs_folder() / "benchmarks" / "published.csv")
+    if results is None:
+        return known
     keys = ["dataset", "imbalance", "network"]
     return known.merge(results[keys].drop_duplicates(), on=keys)
 

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Okabe and Ito (2008), Color universal design; yellow, too light on white, last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
@@ -16,8 +17,10 @@ class Picture(Figure):
     """A matplotlib figure that notebooks show, without pyplot and its magic commands."""
 
     def _repr_png_(self) -> bytes:
-        data = io.BytesIO()
-        self.savefig(data, format="png", dpi=NOTEBOOK_DPI)
+        drawn, data = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png", dpi=NOTEBOOK_DPI)
+        # 256 colours are enough, and keep notebooks small.
+        Image.open(drawn).convert("RGB").quantize(256).save(data, format="png", optimize=True)
         return data.getvalue()
 
 

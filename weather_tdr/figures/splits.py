@@ -58,7 +58,7 @@ def split_figure(samples: pd.DataFrame, title: str = "") -> Figure:
 
 def _step(times: "pd.Series[pd.Timestamp]") -> pd.Timedelta:
     different = np.unique(times.to_numpy())
-    return pd.Timedelta(np.diff(different).min()) if len(different) > 1 else pd.Timedelta("1h")
+    return pd.Timedelta(np.diff(different).min()) if len(different) > 1 else pd.Timedelta(hours=1)
 
 
 def _stretches(
@@ -66,7 +66,7 @@ def _stretches(
 ) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
     """First and last of times that follow each other, holes of a day and less bridged."""
     ends = np.flatnonzero(
-        np.diff(times.to_numpy()) > max(step, pd.Timedelta("1d")).to_timedelta64()
+        np.diff(times.to_numpy()) > max(step, pd.Timedelta(days=1)).to_timedelta64()
     )
     first, last = np.r_[0, ends + 1], np.r_[ends, len(times) - 1]
     return [(times[a], times[b]) for a, b in zip(first, last, strict=True)]
