@@ -191,3 +191,19 @@ def test_coastlines_are_never_fetched(monkeypatch, tmp_path):
             assert -180 <= longitude.min() < -170 and 83 < latitude.max() < 84  # Greenland
     finally:
         coast.coastlines.cache_clear()
+
+
+@pytest.mark.parametrize("first", [0.0, 5.0, 8.75])
+def test_a_map_of_the_globe_has_no_open_edge(first):
+    """Also one with a point a patch, whose cells begin within the window."""
+    longitude = np.arange(first, first + 360.0, 10.0)
+    field = xr.DataArray(
+        np.broadcast_to(longitude, (3, 36)).copy(), dims=("latitude", "longitude"),
+        coords={"latitude": [50.0, 40.0, 30.0], "longitude": longitude},
+    )  # fmt: skip
+    window = Window(-1.25, 358.75, 30.0, 50.0)
+    cut = window.cut(field)
+    east = cut["longitude"].to_numpy()
+    assert (np.diff(east) == 10.0).all()
+    assert east[0] - 5.0 <= window.west and east[-1] + 5.0 >= window.east
+    np.testing.assert_allclose(cut.isel(latitude=0) % 360.0, east % 360.0)

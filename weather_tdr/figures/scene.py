@@ -129,7 +129,13 @@ class Window:
             longitude = (longitude - middle + 180.0) % 360.0 + middle - 180.0
         else:  # a region across Greenwich may be written in two ways
             longitude = longitude + 360.0 * round((middle - float(longitude.mean())) / 360.0)
+        whole_turn = is_global(field["longitude"].to_numpy())
         field = field.assign_coords(longitude=longitude).sortby("longitude")
+        if whole_turn:  # so that nothing is open between the last column and the first
+            first, last = field.isel(longitude=[0]), field.isel(longitude=[-1])
+            before = last.assign_coords(longitude=last["longitude"] - 360.0)
+            after = first.assign_coords(longitude=first["longitude"] + 360.0)
+            field = xr.concat([before, field, after], dim="longitude")
         longitude = field["longitude"].to_numpy()
         margin = [2 * float(np.abs(np.diff(v)).max()) if len(v) > 1 else 1.0
                   for v in (longitude, latitude)]  # fmt: skip

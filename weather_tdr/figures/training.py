@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from weather_tdr.figures.canvas import COLOURS, Picture, colour_of
+from weather_tdr.figures.canvas import COLOURS, KIND_COLOURS, Picture, colour_of
 from weather_tdr.tables import by_score
 
 STYLES = ("-", "--", "-.", ":")  # weights may be the same
@@ -30,7 +30,7 @@ def training_figure(histories: Mapping[str, pd.DataFrame], title: str = "") -> F
                 colour = COLOURS[-2] if number else "0.55"
                 above.plot(some["step"], some[column], color=colour, label=label)
         for group in _groups(history):
-            colour = colour_of(groups.index(group))
+            colour = KIND_COLOURS.get(group, colour_of(groups.index(group)))
             below.plot(
                 history["step"], history[f"weight_{group}"], STYLES[groups.index(group) % 4],
                 color=colour, label=group.replace("_", " "),
