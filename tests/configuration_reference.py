@@ -17,6 +17,7 @@ from weather_tdr.cost_benchmark import CostBenchmark
 from weather_tdr.map_benchmark import MapBenchmark
 from weather_tdr.methods.method import Method, load_method, names
 from weather_tdr.pipeline_benchmark import PipelineBenchmark
+from weather_tdr.training_benchmark import TrainingBenchmark
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 START = """# Configuration reference
@@ -48,6 +49,7 @@ PARTS: dict[str, tuple[str, Any]] = {
         "For `weather-tdr benchmark pipelines`, as overrides.",
         PipelineBenchmark(),
     ),
+    "Speed: training": ("For `weather-tdr benchmark training`, as overrides.", TrainingBenchmark()),
     "Speed: maps": ("For `weather-tdr benchmark maps`, as overrides.", MapBenchmark()),
 }
 

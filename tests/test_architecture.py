@@ -22,7 +22,14 @@ TOPS = {
     "weather_tdr.pipeline_benchmark",
     "weather_tdr.pipeline_cases",
     "weather_tdr.report",
+    "weather_tdr.check",
+    "weather_tdr.first_config",
+    "weather_tdr.inspect_path",
+    "weather_tdr.named_benchmarks",
+    "weather_tdr.own_network",
     "weather_tdr.run",
+    "weather_tdr.runs",
+    "weather_tdr.training_benchmark",
 }
 DRAWING = {"matplotlib", "bokeh", "cartopy", "PIL"}
 

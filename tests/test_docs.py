@@ -14,7 +14,7 @@ import yaml
 from configuration_reference import PAGE, page
 
 from data_pipelines.schema import PatchGrid
-from weather_tdr import cli
+from weather_tdr.arguments import CONFIG_COMMANDS, WITH_OVERRIDES, make_parser
 from weather_tdr.benchmarks import Benchmark
 from weather_tdr.config import Config, read_config
 from weather_tdr.cost_benchmark import CostBenchmark
@@ -22,12 +22,18 @@ from weather_tdr.map_benchmark import MapBenchmark
 from weather_tdr.methods.method import Method, load_method
 from weather_tdr.pipeline_benchmark import PipelineBenchmark
 from weather_tdr.settings import read_yaml
+from weather_tdr.training_benchmark import TrainingBenchmark
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
 MAKEFILE = (ROOT / "Makefile").read_text()
-SPEED = {"cost": CostBenchmark, "pipelines": PipelineBenchmark, "maps": MapBenchmark}
+SPEED = {
+    "cost": CostBenchmark,
+    "training": TrainingBenchmark,
+    "pipelines": PipelineBenchmark,
+    "maps": MapBenchmark,
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -76,27 +82,13 @@ def test_configurations_are_valid(name, tmp_path):
             read_yaml(kind, path)
 
 
-class Parsed(Exception):
-    """The command line, as far as the parser reads it."""
-
-
-def check_command(words: list[str], config: Path, monkeypatch) -> None:
+def check_command(words: list[str], config: Path) -> None:
     """Refuses a `weather-tdr` command that the program would refuse before it starts."""
-    read = cli._Parser.parse_known_args
-
-    def stop(self, *arguments, **named):
-        found = read(self, *arguments, **named)
-        if self.prog == "weather-tdr":
-            raise Parsed(*found)
-        return found
-
-    with monkeypatch.context() as patch, pytest.raises(Parsed) as parsed:
-        patch.setattr(cli._Parser, "parse_known_args", stop)
-        cli._dispatch(words)
-    given, overrides = parsed.value.args
+    given, overrides = make_parser().parse_known_args(words)
+    assert not overrides or given.command in WITH_OVERRIDES, words
     if given.command == "benchmark" and given.config in SPEED:
         read_yaml(SPEED[given.config], None, overrides)
-    elif given.command in (*cli.CONFIG_COMMANDS, "benchmark"):
+    elif given.command in (*CONFIG_COMMANDS, "benchmark"):
         own = given.config.startswith("configs/")
         kind = Benchmark if given.command == "benchmark" else Config
         read_yaml(kind, ROOT / given.config if own else config, overrides)
@@ -118,11 +110,15 @@ def test_commands_are_valid(name, tmp_path, monkeypatch):
         if program == "weather-tdr":
             for method in re.findall(r"\w+\.yaml(?=[\],])", line):
                 Path(method).write_text(methods[0])
-            check_command(words, tmp_path / "run.yaml", monkeypatch)
+            check_command(words, tmp_path / "run.yaml")
         elif program == "make":
             assert all(f"\n{target}:" in MAKEFILE for target in words), line
         else:
-            assert program in ("pip", "torchrun"), line
+            assert program in ("pip", "torchrun", "tensorboard"), line
+            if program == "torchrun":
+                started = words[words.index("-m") :]
+                assert started[:2] == ["-m", "weather_tdr"], line
+                check_command(started[2:], tmp_path / "run.yaml")
             for extras in re.findall(r"\.\[([\w,]+)\]", line):
                 assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"]), line
             for file in re.findall(r"-c (\S+)", line):
