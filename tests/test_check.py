@@ -15,8 +15,8 @@ from data_pipelines.planning import plan_store
 from data_pipelines.schema import GROUPS, SPLITS
 from data_pipelines.store import open_store
 from weather_tdr import configs_folder
-from weather_tdr.check import check_config
-from weather_tdr.check_machine import check_disk
+from weather_tdr.check.machine import check_disk
+from weather_tdr.check.run import check_config
 from weather_tdr.cli import main
 from weather_tdr.config import read_config
 from weather_tdr.facts import Facts, bytes_text, duration_text

@@ -13,10 +13,10 @@ from test_end_to_end import fails
 from data_pipelines.errors import InputError
 from data_pipelines.survey import survey_fields
 from weather_tdr.cli import main
-from weather_tdr.commented_yaml import Key, commented_yaml
 from weather_tdr.config import read_config
-from weather_tdr.first_config import write_first_config
-from weather_tdr.first_fields import choose_patches
+from weather_tdr.first.commented_yaml import Key, commented_yaml
+from weather_tdr.first.configuration import write_first_config
+from weather_tdr.first.fields import choose_patches
 
 
 @pytest.fixture(scope="module")

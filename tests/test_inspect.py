@@ -12,7 +12,7 @@ from test_end_to_end import fails
 
 from data_pipelines.store import open_store
 from weather_tdr.cli import main
-from weather_tdr.inspect_path import inspect_path
+from weather_tdr.inspect.path import inspect_path
 
 
 def told(path) -> str:

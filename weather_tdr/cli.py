@@ -55,7 +55,7 @@ def _dispatch(argv: list[str]) -> None:
         _init(arguments)
         return
     if arguments.command == "inspect":
-        from weather_tdr.inspect_path import inspect_path
+        from weather_tdr.inspect.path import inspect_path
 
         print(inspect_path(arguments.path).text())
         return
@@ -165,7 +165,7 @@ def _dispatch(argv: list[str]) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> None:
-    from weather_tdr.first_config import write_first_config
+    from weather_tdr.first.configuration import write_first_config
 
     path = write_first_config(
         arguments.config,
@@ -182,7 +182,7 @@ def _init(arguments: argparse.Namespace) -> None:
 
 def _check(path: Path, overrides: Sequence[str]) -> None:
     """Prints what was found, then every error."""
-    from weather_tdr.check import check_config
+    from weather_tdr.check.run import check_config
     from weather_tdr.config import read_config
 
     facts = check_config(read_config(path, overrides))

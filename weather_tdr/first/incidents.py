@@ -9,8 +9,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.incidents import select_rows
 from data_pipelines.settings import Limits
 from data_pipelines.survey import CatalogueSurvey, FieldsSurvey
-from weather_tdr.commented_yaml import Key
 from weather_tdr.facts import period_text, some
+from weather_tdr.first.commented_yaml import Key
 
 ENOUGH = 6  # systems that a choice of incidents must leave
 OUTSIDE = 0.05  # share of the times of the fields that may lie outside the catalogue

@@ -8,8 +8,8 @@ from data_pipelines.areas import patch_shares
 from data_pipelines.errors import InputError
 from data_pipelines.schema import FloatArray, PatchGrid
 from data_pipelines.survey import FieldsSurvey, Variable
-from weather_tdr.commented_yaml import Key
 from weather_tdr.facts import some, step_text
+from weather_tdr.first.commented_yaml import Key
 
 MOST_VARIABLES = 6
 # CF standard names that tell much about weather, the best first; any of their parts counts.

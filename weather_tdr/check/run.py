@@ -10,8 +10,8 @@ from data_pipelines.image_store import counts_of_sets, stride_of
 from data_pipelines.images import make_image_sets
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import same_build
-from weather_tdr.check_machine import check_disk, check_memory, check_training, check_workers
-from weather_tdr.check_plan import check_plan
+from weather_tdr.check.machine import check_disk, check_memory, check_training, check_workers
+from weather_tdr.check.plan import check_plan
 from weather_tdr.config import Config
 from weather_tdr.facts import Facts
 from weather_tdr.models import PatchNet

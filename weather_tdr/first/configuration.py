@@ -15,21 +15,21 @@ from data_pipelines.planning import StorePlan, grid_of, plan_store
 from data_pipelines.settings import Exceedance, Fields, Incidents, Patches, Splits
 from data_pipelines.survey import FieldsSurvey, survey_catalogue, survey_fields
 from weather_tdr.checkpoints import write_atomically
-from weather_tdr.commented_yaml import Key, commented_yaml
 from weather_tdr.facts import bytes_text, period_text, region_text, step_text
-from weather_tdr.first_fields import (
+from weather_tdr.first.commented_yaml import Key, commented_yaml
+from weather_tdr.first.fields import (
     choose_background,
     choose_lags,
     choose_patches,
     choose_variables,
     odd_variables,
 )
-from weather_tdr.first_incidents import (
+from weather_tdr.first.incidents import (
     choose_incidents,
     choose_period,
     exceedance_keys,
 )
-from weather_tdr.first_splits import SHARES, choose_splits, choose_training
+from weather_tdr.first.splits import SHARES, choose_splits, choose_training
 
 READ_AT_MOST = 2**30  # bytes of fields that are read to find incidents in them
 GAP_HOURS = 48.0

@@ -17,7 +17,7 @@ from data_pipelines.opening import is_url
 from data_pipelines.planning import StorePlan, grid_of, plan_store, time_split
 from data_pipelines.quality import findings_of
 from data_pipelines.survey import CatalogueSurvey, survey_catalogue
-from weather_tdr.check_values import check_values
+from weather_tdr.check.values import check_values
 from weather_tdr.config import Config
 from weather_tdr.facts import (
     Facts,

@@ -10,14 +10,14 @@ from data_pipelines.errors import InputError
 from data_pipelines.opening import engine_of, is_url
 from data_pipelines.survey import survey_catalogue
 from weather_tdr.facts import Facts
-from weather_tdr.inspect_inputs import (
+from weather_tdr.inspect.inputs import (
     inspect_catalogue,
     inspect_fields,
     inspect_incidents,
     inspect_map,
 )
-from weather_tdr.inspect_run import inspect_method, inspect_run, inspect_runs
-from weather_tdr.inspect_store import inspect_store
+from weather_tdr.inspect.run import inspect_method, inspect_run, inspect_runs
+from weather_tdr.inspect.store import inspect_store
 
 MOST_TEXT = 300  # of a reason; a file that is no text makes long ones
 READABLE = (

@@ -10,7 +10,7 @@ from data_pipelines.planning import StorePlan
 from data_pipelines.schema import SPLITS
 from data_pipelines.settings import Splits
 from data_pipelines.target_set import refuse_early
-from weather_tdr.commented_yaml import Key
+from weather_tdr.first.commented_yaml import Key
 
 Planner = Callable[[Splits], StorePlan]
 SHARES = ((0.6, 0.75), (0.5, 0.75), (0.4, 0.7))  # where validation and test begin

@@ -11,7 +11,7 @@ from data_pipelines.store import open_store, store_identity
 from weather_tdr.comparison import is_scored
 from weather_tdr.config import Config, read_config
 from weather_tdr.facts import Facts, bytes_text, some
-from weather_tdr.inspect_store import sample_rows, size_rows
+from weather_tdr.inspect.store import sample_rows, size_rows
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import load_detector
 
