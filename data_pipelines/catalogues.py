@@ -96,16 +96,17 @@ def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         path: of the file, for what is said.
 
     Returns:
-        The table; ``attrs["renamed"]``: name in the file -> required column.
+        The table; ``attrs["renamed"]``, if any are: name in the file -> required column.
     """
     renamed = {}
     for column, names in USUAL_NAMES.items():
         found = [c for c in table.columns if str(c).lower() in names]
         if column not in table and len(found) == 1:
             renamed[str(found[0])] = column
-    if renamed:
-        said = ", ".join(f"`{old}` as `{new}`" for old, new in renamed.items())
-        log.info("columns of %s are read under other names: %s", path, said)
+    if not renamed:
+        return table
+    said = ", ".join(f"`{old}` as `{new}`" for old, new in renamed.items())
+    log.info("columns of %s are read under other names: %s", path, said)
     attrs = table.attrs | {"renamed": renamed}
     table = table.rename(columns=renamed)
     table.attrs = attrs

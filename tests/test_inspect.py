@@ -11,6 +11,7 @@ from conftest import make_field
 from test_end_to_end import fails
 
 from data_pipelines.store import open_store
+from weather_tdr.arguments import make_parser
 from weather_tdr.cli import main
 from weather_tdr.inspect.path import inspect_path
 
@@ -81,17 +82,20 @@ def test_run_and_what_is_missing(tiny_run, tmp_path, capsys):
     text = told(run)
     ap = json.loads((run / "uniform" / "scores.json").read_text())["test"]["average_precision"]
     assert f"uniform: AP {ap:.3f}" in text and "closed_contour_rule: AP" in text
-    shutil.rmtree(run / "tdr_faithful")
-    (run / "uniform" / "scores.json").unlink()
-    text = told(run)
-    assert "tdr_faithful: not trained" in text and "uniform: trained, not evaluated" in text
-    assert f"weather-tdr train {run}/config.yaml --resume" in text
     # The command that is told makes what is missing.
-    command = f"weather-tdr evaluate {run}/uniform"
+    command = f"weather-tdr report {run}/tdr_faithful"
     assert command in text
     main([*command.split()[1:], "--quiet"])
-    assert (run / "uniform" / "scores.json").is_file()
-    assert "uniform: AP" in told(run)
+    assert (run / "tdr_faithful" / "report.html").is_file() and command not in told(run)
+    shutil.rmtree(run / "inverse_frequency")
+    (run / "uniform" / "scores.json").unlink()
+    text = told(run)
+    assert "inverse_frequency: not trained" in text
+    assert "uniform: trained, not evaluated" in text
+    commands = [f"train {run}/config.yaml --resume", f"evaluate {run}/uniform"]
+    for command in commands:
+        assert f"weather-tdr {command}" in text
+        assert make_parser().parse_args(command.split()).command == command.split()[0]
     shutil.rmtree(run / "patches.zarr")
     assert f"weather-tdr build {run}/config.yaml" in told(run)
     assert "tiny" in told(tmp_path) and "holds 1 runs" in told(tmp_path)

@@ -74,7 +74,7 @@ def make_parser() -> Parser:
         "inspect",
         "tell what a file or folder holds",
         "Fields (NetCDF, Zarr), a catalogue (CSV,\nIBTrACS, HURDAT2, GeoJSON), a patch "
-        "store, a run, a trained method, an incident map, a configuration.",
+        "store, a run, a trained method, or an incident map.",
     )
     sub.add_argument("path", metavar="PATH", help="any of these")
     sub = command(
