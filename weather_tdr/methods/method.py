@@ -4,6 +4,7 @@ Each is a small YAML file, `configs/methods/NAME.yaml` or one of the user's own.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -131,4 +132,10 @@ def load_method(name: str) -> Method:
         if own:
             raise InputError(f"method `{name}`: no such file. Check the path.")
         raise unknown_name("method", name, names(), " Or give the path of a YAML file.")
+    return _read(path.resolve(), path.stat().st_mtime_ns)
+
+
+@lru_cache
+def _read(path: Path, changed_ns: int) -> Method:
+    """The method of a file, read once for as long as the file does not change."""
     return read_yaml(Method, path, name=path.stem)
