@@ -42,7 +42,7 @@ def execute(
     tagged = [k for k, cell in enumerate(own) if "parameters" in cell.metadata.get("tags", ())]
     assert len(tagged) == 1, f"{path.name}: one cell must have the tag `parameters`"
     added = {tagged[0]: changes, len(own) - 1: check}
-    notebook.cells = [nbformat.v4.new_code_cell("%reset -f")] if kernel else []
+    notebook.cells = [nbformat.v4.new_code_cell("%reset_selective -f ^[a-z]")] if kernel else []
     for number, cell in enumerate(own):
         notebook.cells.append(cell)
         if added.get(number):

@@ -119,6 +119,10 @@ def test_figures_show_themselves(run):
         width = int.from_bytes(data[16:20], "big")
         assert width == int(figure.get_size_inches()[0] * NOTEBOOK_DPI)
         assert all(axes.get_title() or figure.get_suptitle() for axes in figure.axes[:1])
+    for axes in drawn[4].axes:  # nothing lies beyond its axes
+        low, high = axes.get_ylim()
+        for line in axes.get_lines():
+            assert (low <= line.get_ydata()).all() and (line.get_ydata() <= high).all()
     panels = drawn[0].axes[:4]
     assert [axes.get_title() for axes in panels] == ["msl", "msl-24h", "vo850", "vo850-24h"]
 

@@ -21,7 +21,9 @@ def training_figure(histories: Mapping[str, pd.DataFrame], title: str = "") -> F
         title: of the figure.
     """
     figure = Picture(figsize=(max(6.4, 3.9 * len(histories)), 5.4), layout="constrained")
-    panels = figure.subplots(2, len(histories), squeeze=False, sharex=True, sharey="row")
+    panels = figure.subplots(2, len(histories), squeeze=False, sharex=True)
+    for axes in panels[0, 1:]:  # the losses; weights differ a hundredfold between methods
+        axes.sharey(panels[0, 0])
     groups = list(dict.fromkeys(g for h in histories.values() for g in _groups(h)))
     for (above, below), (method, history) in zip(panels.T, histories.items(), strict=True):
         for number, (column, label) in enumerate(LOSSES.items()):
