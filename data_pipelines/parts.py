@@ -177,9 +177,14 @@ def print_files(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
     return found
 
 
-def crc32c(data: memoryview) -> int:
-    """CRC-32C of bytes, a piece at a time, since the library wants copies."""
-    value = 0
+def crc32c(data: memoryview, begun: int = 0) -> int:
+    """CRC-32C of bytes, a piece at a time, since the library wants copies.
+
+    Args:
+        data: the bytes.
+        begun: the checksum of the bytes before them.
+    """
+    value = begun
     for begin in range(0, len(data), PIECE):
         value = google_crc32c.extend(value, bytes(data[begin : begin + PIECE]))
     return int(value)

@@ -23,6 +23,7 @@ CASES = {
     "learning_to_reweight": ("learning_to_reweight", "patchnet"),
     "meta_weight_net": ("meta_weight_net", "patchnet"),
     "last_layer": ("fine_tune_last_layer", "patchnet"),
+    "few_targets": ("tdr_faithful", "patchnet"),  # one target sample a step: none for rank 1
     "batch_norm": ("tdr", "resnet20"),
 }
 
@@ -54,7 +55,14 @@ def train(case: str, folder: Path) -> None:
         samples(200, 0, 0.2, strata, size),
         samples(23, 1, 0.5, strata, size),
         method,
-        Train(steps=12, batch=21, target_batch=21, checkpoint_every=6, log_every=1),
+        Train(
+            steps=12,
+            batch=21,
+            target_batch=1 if case == "few_targets" else 21,
+            checkpoint_every=6,
+            log_every=1,
+            seed=20240101,
+        ),
         folder=folder / case,
         augment=stretched,
     )

@@ -93,7 +93,7 @@ def test_shares_and_parts_hold_each_once(monkeypatch):
         ranks.own_part(np.arange(3))
 
 
-def test_a_dead_rank_ends_the_run_which_goes_on_alone(config_file):
+def test_a_dead_rank_ends_the_run_which_goes_on_alone(config_file, caplog):
     """With a message, from the last checkpoint, to what an uninterrupted run gives."""
     folder = config_file.parent / "runs" / "tiny"
     settings = [
@@ -112,11 +112,13 @@ def test_a_dead_rank_ends_the_run_which_goes_on_alone(config_file):
     second.kill()
     output, _ = started.communicate(timeout=60)
     assert started.returncode == 1
-    assert "error: rank 0 of 2 has lost another one" in output and "--resume" in output
+    assert "error: rank 0 of 2 cannot go on (" in output and "--resume" in output
     assert output.count("error: ") == 1 and "SIGKILL" in output
     _, facts = load_checkpoint(max(checkpoints.glob("step_*.safetensors")))
     assert 0 < facts["step"] < 400
-    main(["train", str(config_file), *settings, "--resume"])
+    with caplog.at_level("INFO", "weather_tdr.train"):
+        main(["train", str(config_file), *settings, "--resume"])
+    assert f"going on from step {facts['step']} of" in caplog.text
     resumed = load_detector(folder / "tdr").model.state_dict()
     assert len(pd.read_csv(folder / "tdr" / "history.csv")) == 20
     main(["train", str(config_file), *settings])

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
+from weather_tdr.methods.randomness import Randomness
 
 log = logging.getLogger(__name__)
 
@@ -144,15 +145,6 @@ class Checkpoints:
             self._begin()
             save_checkpoint(self.folder / "best.safetensors", dict(model.state_dict()), facts)
 
-    def best_network(self) -> dict[str, Tensor]:
-        """The tensors of the best network.
-
-        Raises:
-            InputError: it is missing or damaged.
-        """
-        assert self.folder is not None
-        return load_checkpoint(self.folder / "best.safetensors")[0]
-
     def __str__(self) -> str:
         every = self._all()
         return str(every[-1]) if every else "none"
@@ -165,9 +157,10 @@ def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
         for name, value in values.items():
             if isinstance(value, Tensor):
                 state[f"optimizer.{index}.{name}"] = value
-    state["random.torch"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        state["random.cuda"] = torch.cuda.get_rng_state()
+    random = Randomness.of(model)
+    state["random.torch"] = random.cpu
+    if random.gpu is not None:
+        state[f"random.{random.device.type}"] = random.gpu
     return state
 
 
@@ -184,6 +177,5 @@ def restore_training(
             _, index, name = key.split(".", 2)
             full["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(full)
-    torch.set_rng_state(state["random.torch"])
-    if "random.cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["random.cuda"])
+    device = next(model.parameters()).device
+    Randomness(state["random.torch"], state.get(f"random.{device.type}"), device).restore()

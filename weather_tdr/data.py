@@ -14,12 +14,15 @@ import xarray as xr
 from torch import Tensor
 
 from data_pipelines.errors import InputError
+from data_pipelines.parts import crc32c
 from data_pipelines.reader import PatchReader
 from data_pipelines.schema import SPLITS
+from weather_tdr import ranks
 
 log = logging.getLogger(__name__)
 READ_SAMPLES = 8192
-FREE_SHARE = 0.5  # of the free memory that samples may take
+SHOWN = 8  # samples that an error names
+FREE_SHARE = 0.3  # of the free memory that samples may take; there are moments with two copies
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,32 @@ def normalise(values: npt.NDArray[np.float32], store_or_model: xr.Dataset) -> Te
     return torch.from_numpy(((values - mean) / std).astype(np.float32))
 
 
+def digest(samples: Samples) -> str:
+    """Checksum of samples that have no name."""
+    found = 0
+    for part in in_parts(samples):
+        for values in (part.patches, part.labels, part.groups):
+            found = crc32c(values.cpu().contiguous().numpy().reshape(-1).view(np.uint8).data, found)
+    return f"{found:08x}"
+
+
+def named_samples(pool: Samples, index: Tensor, of_train: int) -> str:
+    """Samples of a batch, for an error; those first whose values are not finite.
+
+    Args:
+        pool: train, then the target set.
+        index: positions in the pool.
+        of_train: number of samples of train.
+    """
+    bad = ~torch.isfinite(pool[index].patches.flatten(1)).all(1).cpu()
+    order = index[torch.argsort((~bad).int(), stable=True)].tolist()
+    names = [f"train {i}" if i < of_train else f"target {i - of_train}" for i in order[:SHOWN]]
+    if isinstance(pool, StoredSamples):
+        names = [f"{n} ({pool.index[i]} of the store)" for n, i in zip(names, order, strict=False)]
+    text = f"samples {', '.join(names)}{' ...' if len(order) > SHOWN else ''}"
+    return text + (f", {int(bad.sum())} of them not finite" if bad.any() else "")
+
+
 def stored_split(store: xr.Dataset, split: str) -> StoredSamples:
     """A whole split, left in the store."""
     return StoredSamples(store, positions(store, split))
@@ -183,10 +212,11 @@ def load_split(store: xr.Dataset, split: str) -> Batch:
 
 
 def samples_to_train(store: xr.Dataset) -> tuple[Samples, Samples]:
-    """Train and target: in memory where half of it is free for them, else left in the store."""
+    """Train and target: in memory where they take little of it, else left in the store."""
     of_train, of_target = (stored_split(store, name) for name in ("train", "target"))
     size = 4 * int(np.prod(store["patches"].shape[1:])) * (len(of_train) + len(of_target))
-    if size <= FREE_SHARE * psutil.virtual_memory().available:
+    free = psutil.virtual_memory().available / ranks.on_this_machine()
+    if size <= FREE_SHARE * free:
         return load_split(store, "train"), load_split(store, "target")
     log.info("training reads its %.3g GiB of patches from the store as it goes", size / 2**30)
     return of_train, of_target

@@ -1,7 +1,7 @@
 """Where a network trains, in which precision, compiled or not."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -48,9 +48,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
     Without a cache of converted parameters: a step has several passes, at several parameters.
     """
-    return torch.autocast(
-        device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
-    )
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 def fits(size: int, device: torch.device) -> bool:
@@ -63,18 +63,10 @@ def fits(size: int, device: torch.device) -> bool:
 
 @contextmanager
 def compiled(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """The network's forward pass compiled within the context.
-
-    Raises:
-        InputError: this torch cannot.
-    """
+    """The network's forward pass compiled within the context."""
     if not wanted:
         yield
         return
-    if not hasattr(torch.compiler, "set_stance"):
-        raise InputError(
-            f"`train.compile` needs torch 2.6 or newer, got {torch.__version__}. Leave it out."
-        )
     model.compile()
     try:
         yield

@@ -92,6 +92,12 @@ class Plan:
             shares = torch.full((len(self.names),), 1.0 / len(self.names))
         return batches.draw(shares), target
 
+    def uses_target(self, step: int) -> bool:
+        """Whether a step looks at its target batch."""
+        if step >= self.tuned_from or isinstance(self.stepper, Static):
+            return False  # in tuning the target set is the batch
+        return not isinstance(self.stepper, Tdr) or self.stepper.turn
+
     def step(self, step: int, rate: float, batch: Batch, target: Batch) -> Tensor:
         """One step: learning rate, gradient in ``.grad``; returns the inner loss."""
         tuning = step >= self.tuned_from

@@ -8,7 +8,9 @@ Sums of `torch.distributed` stand here in place of DistributedDataParallel: that
 ``autograd.grad``, and the target gradient and the hypergradient are summed too.
 """
 
+import hashlib
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -39,6 +41,11 @@ def place() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def on_this_machine() -> int:
+    """Number of processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def wanted() -> tuple[int, int]:
     """Number of this process and of all that `torchrun` has started, before they are together."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -63,10 +70,40 @@ def together(device: torch.device) -> Iterator[None]:
             "Start without torchrun, or set `train.device: cpu`."
         )
     if device.type == "cuda":
+        if on_this_machine() > torch.cuda.device_count():
+            raise InputError(
+                "`--nproc-per-node` must be at most the number of GPUs, got "
+                f"{on_this_machine()} for {torch.cuda.device_count()}. Start fewer."
+            )
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_SILENCE)
+    signal.signal(signal.SIGTERM, _ended)
     yield
     dist.destroy_process_group()  # not after an error: it would wait for those that have died
+
+
+def _ended(*_: object) -> None:
+    """`torchrun` ends the other processes when one has died."""
+    raise _lost("it was told to end")
+
+
+def _lost(reason: str) -> RankLost:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one message is enough
+    return RankLost(
+        f"rank {rank()} of {number()} cannot go on ({reason}): another process has died, or all "
+        "were ended. The same command goes on from the last checkpoint with `--resume`, with any "
+        "number of processes."
+    )
+
+
+@contextmanager
+def _reaching_all() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, RankLost):
+            raise
+        raise _lost((str(error).splitlines() or [""])[0]) from error
 
 
 def share(index: Tensor) -> Tensor:
@@ -84,14 +121,8 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
         return list(tensors)
     like = tensors[0].dtype
     flat = torch.cat([t.detach().reshape(-1).to(like) for t in tensors]).to(_device())
-    try:
+    with _reaching_all():
         dist.all_reduce(flat)
-    except RuntimeError as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise RankLost(
-            f"rank {rank()} of {number()} has lost another one ({first}). The same command goes "
-            "on from the last checkpoint with `--resume`, with any number of processes."
-        ) from error
     parts = torch.split(flat, [t.numel() for t in tensors])
     return [p.reshape(t.shape).to(t) for p, t in zip(parts, tensors, strict=True)]
 
@@ -102,7 +133,8 @@ def agree(model: nn.Module) -> None:
         return
     for tensor in model.state_dict().values():
         sent = tensor.detach().to(_device())
-        dist.broadcast(sent, 0)
+        with _reaching_all():
+            dist.broadcast(sent, 0)
         tensor.copy_(sent)
 
 
@@ -116,6 +148,12 @@ def total(count: int) -> int:
     if number() == 1:
         return count
     return int(sum_over_ranks([torch.tensor(count)])[0])
+
+
+def of_first(value: float) -> float:
+    """The value that rank 0 has."""
+    mine = torch.tensor(0.0 if rank() else value, dtype=torch.float64)
+    return float(sum_over_ranks([mine])[0])
 
 
 def average_buffers(model: nn.Module) -> None:
@@ -149,4 +187,5 @@ def seed_step(seed: int, step: int) -> None:
     One rank alone goes on with the generator as it is.
     """
     if number() > 1:
-        torch.manual_seed((seed + 1) * 2**40 + step * 2**10 + rank())
+        mixed = hashlib.sha256(f"{seed} {step} {rank()}".encode()).digest()
+        torch.manual_seed(int.from_bytes(mixed[:8]) >> 1)

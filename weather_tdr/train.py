@@ -1,6 +1,7 @@
 """The training loop: one method, one network, on one or several processes; resume."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from data_pipelines.errors import Diverged, InputError
 from weather_tdr import ranks
 from weather_tdr.augment import Augment, crop_flip
 from weather_tdr.checkpoints import Checkpoints, restore_training, training_state
-from weather_tdr.data import Batch, Samples, samples_of
+from weather_tdr.data import Batch, Samples, digest, named_samples, samples_of
 from weather_tdr.devices import autocast, compiled, eager, fits
 from weather_tdr.methods.method import Method, load_method
 from weather_tdr.optimizers import Average, make_optimizer
@@ -27,7 +28,8 @@ from weather_tdr.train_settings import Train
 from weather_tdr.watch import Best, Watch
 
 __all__ = ["Train", "fit"]
-SHOWN = 8  # samples that an error names
+say = logging.getLogger(__name__)
+INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resumed run may change
 
 
 def fit(
@@ -127,8 +129,10 @@ def fit(
     checkpoints = Checkpoints(
         None if folder is None else folder / "checkpoints", settings.keep_checkpoints
     )
-    decides = asdict(replace(settings, device="auto"))
-    fingerprint = json.dumps({**decides, "methods": asdict(recipe), "data": identity})
+    decides = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
+    facts_of = {k: list(p.shape) for k, p in model.named_parameters()}
+    decides |= {"methods": asdict(recipe), "data": identity or digest(pool), "network": facts_of}
+    fingerprint = json.dumps(decides)
     if resume and (found := checkpoints.latest()) is not None:
         state, facts = found
         if facts["settings"] != fingerprint:
@@ -144,6 +148,9 @@ def fit(
         first, log.rows, seconds = facts["step"], facts["history"], facts["seconds"]
         watch.restore(facts["watch"])
         best = Best(**facts["best"])
+        if settings.choose == "best" and best.step:
+            best.network = _part(state, "best.")
+        say.info("going on from step %d of %s", first, checkpoints)
     if ranks.total(first) != first * ranks.number():
         raise InputError(
             f"every process must see the same checkpoints, got step {first} on rank "
@@ -162,7 +169,13 @@ def fit(
         """The score on validation; keeps the network if it is the best."""
         assert validate is not None
         with eager(model):
-            score = validate(model)
+            score = ranks.of_first(float(validate(model)))
+        if math.isnan(score) and (settings.choose == "best" or settings.patience):
+            raise InputError(
+                "`train.choose: best` and `train.patience` need a score on validation, got one "
+                "that is not defined, as without an incident there. Set them to `last` and 0, or "
+                "take a longer validation period."
+            )
         if best.look(done, score):
             if writes:
                 checkpoints.save_best(model, {"step": done, "score": score})
@@ -181,21 +194,24 @@ def fit(
                 ranks.seed_step(settings.seed, step)
                 rate = settings.learning_rate * SCHEDULES[settings.schedule](step, steps)
                 index, target_index = plan.draw(step)
-                batch, target_batch = take(index), take(target_index)
+                used = target_index if plan.uses_target(step) else target_index[:0]
+                batch, target_batch = take(index), take(used)
                 optimizer.zero_grad(set_to_none=True)
                 try:
                     with autocast(device, settings.precision):
                         value = plan.step(step, rate, batch, target_batch)
                     if not torch.isfinite(value):
                         raise Diverged(f"the loss must be finite, got {float(value)}.")
+                    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
+                    if not torch.isfinite(norm):
+                        raise Diverged(f"the gradient must be finite, got a norm of {float(norm)}.")
                 except Diverged as error:
+                    drawn = named_samples(pool, torch.cat([index, used]), len(train_set))
                     raise Diverged(
-                        f"{error} It was step {step} of `{recipe.name}`, with "
-                        f"{_named(pool, index, len(train_set))}. Lower `train.learning_rate` (now "
-                        f"{settings.learning_rate:g}); the last good checkpoint is {checkpoints}."
+                        f"{error} It was step {step} of `{recipe.name}`, with {drawn}. Lower "
+                        f"`train.learning_rate` (now {settings.learning_rate:g}); the last good "
+                        f"checkpoint is {checkpoints}."
                     ) from None
-                if settings.clip:
-                    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
                 optimizer.step()
                 ranks.average_buffers(model)
                 if average is not None:
@@ -218,6 +234,7 @@ def fit(
                     state |= {f"plan.{k}": t for k, t in plan.state().items()}
                     if average is not None:
                         state |= {f"average.{k}": t for k, t in average.state().items()}
+                    state |= {f"best.{k}": t for k, t in (best.network or {}).items()}
                     facts = {
                         "step": done,
                         "history": log.rows,
@@ -232,8 +249,7 @@ def fit(
         plan.finish()
         log.close()
     if settings.choose == "best":
-        if best.network is None:  # it was found before the training was resumed
-            best.network = checkpoints.best_network()
+        assert best.network is not None
         model.load_state_dict(best.network)
     elif average is not None:
         model.load_state_dict(average.state())
@@ -274,12 +290,3 @@ def _checked(
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
-
-
-def _named(pool: Samples, index: Tensor, of_train: int) -> str:
-    """The samples of a batch by split and position, those first whose values are not finite."""
-    bad = ~torch.isfinite(pool[index].patches.flatten(1)).all(1).cpu()
-    order = index[torch.argsort((~bad).int(), stable=True)].tolist()
-    names = [f"train {i}" if i < of_train else f"target {i - of_train}" for i in order[:SHOWN]]
-    text = f"samples {', '.join(names)}{' ...' if len(order) > SHOWN else ''}"
-    return text + (f", {int(bad.sum())} of them not finite" if bad.any() else "")

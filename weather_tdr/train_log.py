@@ -39,6 +39,7 @@ class TrainLog:
         self.silent = not (progress and sys.stderr.isatty())
         self.rows: list[Row] = []
         self.events: Any = None
+        self.bar: Any = None
 
     def steps(self, first: int) -> Iterator[int]:
         """The steps to do, counted by the bar."""
@@ -87,7 +88,8 @@ class TrainLog:
 
     def close(self) -> None:
         """Ends bar and event file."""
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
         if self.events is not None:
             self.events.close()
 

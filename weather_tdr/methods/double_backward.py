@@ -31,7 +31,7 @@ def double_backward(
     """
     params = trainable(model)
     w = weights.detach().clone().requires_grad_()
-    with random.again():
+    with random.again(model):
         state = {**params, **{k: b.clone() for k, b in buffers.items()}}
         losses = loss(functional_call(model, state, (batch.patches,)), batch.labels)
     total = (w[batch.groups] * scale * losses).sum()

@@ -146,7 +146,8 @@ def hypergradient(
                 f"{ranks.number()}. Use `auto`."
             )
         before = frozen_buffers(model)
-    losses = loss(model(batch.patches), batch.labels)
+    with eager(model):  # the passes to come must draw the same dropout, and keep the graph
+        losses = loss(model(batch.patches), batch.labels)
 
     def gradient(w: Tensor, *, retain: bool = keep) -> Params:
         return total(gradients((w[batch.groups] * scale * losses).sum(), params, retain=retain))
@@ -279,7 +280,7 @@ def sample_slopes(
 
     # In full precision: forward mode knows no autocast.
     whole = torch.autocast(batch.patches.device.type, enabled=False)
-    with torch.no_grad(), random.again(), eager(model), whole:
+    with torch.no_grad(), random.again(model), eager(model), whole:
         slopes: Tensor = jvp(losses, (params,), (v,))[1]
     return slopes
 
@@ -292,7 +293,7 @@ def sample_differences(
     values = []
     for sign in (1.0, -1.0):
         moved = {k: p.detach() + sign * step * v[k] for k, p in trainable(model).items()}
-        with torch.no_grad(), random.again(), eager(model):
+        with torch.no_grad(), random.again(model), eager(model):
             state = {**moved, **frozen_buffers(model)}
             values.append(loss(functional_call(model, state, (batch.patches,)), batch.labels))
     return (values[0] - values[1]) / (2 * step)

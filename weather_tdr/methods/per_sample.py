@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data_pipelines.errors import Diverged
 from weather_tdr import ranks
 from weather_tdr.data import Batch
+from weather_tdr.devices import eager
 from weather_tdr.methods.hypergradient import sample_slopes, target_gradient
 from weather_tdr.methods.lookahead import (
     Decay,
@@ -62,7 +63,8 @@ class LearningToReweight:
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Leaves the inner gradient in ``.grad`` and returns the inner loss."""
         random = Randomness.of(model)
-        losses = self.loss(model(batch.patches), batch.labels)
+        with eager(model):  # the forward-mode pass must draw the same dropout
+            losses = self.loss(model(batch.patches), batch.labels)
         here = {k: p.detach().clone() for k, p in trainable(model).items()}
         v, value = target_gradient(model, here, target, self.loss, {}, None)
         self.target_loss = _check(value)
@@ -126,11 +128,11 @@ class MetaWeightNet:
         params = trainable(model)
         self._move_to(next(iter(params.values())))
         random = Randomness.of(model)
-        losses = self.loss(model(batch.patches), batch.labels)
-        column = losses.detach()[:, None]
+        with eager(model):  # the forward-mode pass must draw the same dropout
+            losses = self.loss(model(batch.patches), batch.labels)
         number = ranks.total(len(batch))
         if self.steps % self.every == 0:
-            weights = self.net(column)[:, 0]
+            weights = self._weigh(losses)
             inner = (weights.detach() * losses).sum() / number
             ahead, _ = look_ahead(
                 params,
@@ -142,16 +144,23 @@ class MetaWeightNet:
             self.target_loss = _check(outer)
             slopes = sample_slopes(model, batch, self.loss, v, random)
             self.optimizer.zero_grad()
-            weights.backward(-self.learning_rate / number * slopes)
+            weights.backward(-self.learning_rate / number * slopes)  # type: ignore[no-untyped-call]
             own = [p.grad for p in self.net.parameters() if p.grad is not None]
             for gradient, summed in zip(own, ranks.sum_over_ranks(own), strict=True):
                 gradient.copy_(summed)
             self.optimizer.step()
         self.steps += 1
         with torch.no_grad():
-            weights = self.net(column)[:, 0]
+            weights = self._weigh(losses)
         self.last = weights, batch
         return leave_gradient(model, (weights * losses).sum() / number)
+
+    def _weigh(self, losses: Tensor) -> Tensor:
+        """V of each loss, in the precision of Theta also where the network has less."""
+        like = next(self.net.parameters())
+        with torch.autocast(like.device.type, enabled=False):
+            weights: Tensor = self.net(losses.detach().to(like.dtype)[:, None])[:, 0]
+        return weights
 
     def _move_to(self, like: Tensor) -> None:
         """Brings Theta and its moments to the network's device and type."""

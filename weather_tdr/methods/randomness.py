@@ -20,14 +20,29 @@ class Randomness:
     def of(cls, model: nn.Module) -> "Randomness":
         """As it is now."""
         device = next(model.parameters()).device
-        gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        gpu = None
+        if device.type == "cuda":
+            gpu = torch.cuda.get_rng_state(device)
+        elif device.type == "mps":
+            gpu = torch.mps.get_rng_state()
         return cls(torch.get_rng_state(), gpu, device)
 
+    def restore(self) -> None:
+        """Puts it back."""
+        torch.set_rng_state(self.cpu)
+        if self.gpu is None:
+            return
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self.gpu, self.device)
+        elif self.device.type == "mps":
+            torch.mps.set_rng_state(self.gpu)
+
     @contextmanager
-    def again(self) -> Iterator[None]:
+    def again(self, model: nn.Module) -> Iterator[None]:
         """Draws what was drawn after `of`, and leaves the generators as they were."""
-        with torch.random.fork_rng([] if self.gpu is None else [self.device]):
-            torch.set_rng_state(self.cpu)
-            if self.gpu is not None:
-                torch.cuda.set_rng_state(self.gpu, self.device)
+        now = Randomness.of(model)
+        self.restore()
+        try:
             yield
+        finally:
+            now.restore()

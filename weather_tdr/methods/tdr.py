@@ -94,8 +94,7 @@ class Tdr:
         learning_rate: eta of the lookahead; set it as the optimiser's changes.
         settings: how the weights move.
         loss: per-sample loss of train.
-        l2: weight decay of the inner step, as L2, of all parameters or by name; in the step
-            itself it is the optimiser's.
+        l2: weight decay in the lookahead, of all or by name; in the step it is the optimiser's.
         steps_in_all: of the whole training, for `settings.start`.
         optimizer: for `lookahead: optimizer`.
         weights: on the simplex, start at 1/groups; shape (groups,).
@@ -121,8 +120,7 @@ class Tdr:
         """
         if self.groups < 2:
             raise InputError(
-                f"TDR needs at least two groups to weigh, got {self.groups}. "
-                "Use `uniform`, or label more groups."
+                f"TDR needs at least two groups to weigh, got {self.groups}. Label more groups."
             )
         if self.settings.lookahead == "optimizer" and self.optimizer is None:
             raise InputError("`lookahead: optimizer` must be given the optimiser, got none.")
@@ -142,8 +140,7 @@ class Tdr:
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Moves the weights when it is their turn, and leaves the inner gradient in ``.grad``.
 
-        In a process group of `torch.distributed` each rank gives its part of the batch and of
-        the target set, and gets the gradient of the whole.
+        In a process group each rank gives its part of both, and gets the gradient of the whole.
 
         Args:
             model: any module from inputs to logits; in training mode.
@@ -159,7 +156,8 @@ class Tdr:
             InputError: a group number is out of range (looked at in the first step).
         """
         for what, samples in (("batch", batch), ("target", target)) if self.steps == 0 else ():
-            low, high = (int(v) for v in samples.groups.aminmax())
+            # A rank may have no share of a small target set.
+            low, high = (int(v) for v in samples.groups.aminmax()) if len(samples) else (0, 0)
             if low < 0 or high >= self.groups:
                 raise InputError(
                     f"groups of the {what} must be 0 to {self.groups - 1}, got {low} to {high}. "
@@ -170,11 +168,7 @@ class Tdr:
             for name in ("weights", "moment"):
                 setattr(self, name, getattr(self, name).detach().to(like))
         scale = self.scale(batch)
-        turn = (
-            self.steps % self.settings.every == 0
-            and self.steps >= self.settings.start * self.steps_in_all
-            and not self.finishing
-        )
+        turn = self.turn
         self.steps += 1
         if not turn:
             losses = self.loss(model(batch.patches), batch.labels)
@@ -202,6 +196,15 @@ class Tdr:
         add_gradient(model, found.gradient(weights))
         value = (weights[batch.groups] * scale * found.losses).sum()
         return ranks.sum_over_ranks([value])[0]
+
+    @property
+    def turn(self) -> bool:
+        """True when the weights move in the next step, for which it needs the target set."""
+        return (
+            self.steps % self.settings.every == 0
+            and self.steps >= self.settings.start * self.steps_in_all
+            and not self.finishing
+        )
 
     @property
     def finishing(self) -> bool:
