@@ -13,7 +13,7 @@ demo: .venv/ready
 	$(BIN)/weather-tdr demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .
