@@ -17,7 +17,7 @@ import xarray as xr
 
 from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
-from data_pipelines.opening import SI_UNITS, open_files
+from data_pipelines.opening import open_files, si_units
 from data_pipelines.periods import interval
 from data_pipelines.quality import time_findings
 from data_pipelines.schema import FIELD_DIMS, duration_hours
@@ -151,7 +151,7 @@ def select_variable(
         if dim not in field.dims:
             raise InputError(f"variable `{name}` must have dim `{dim}`, got {field.dims}.")
     units = str(field.attrs.get("units", "1"))
-    si, factor, offset = SI_UNITS.get(units.lower(), (units, 1.0, 0.0))
+    si, factor, offset = si_units(units)
     attributes = {
         "units": si,
         "standard_name": str(field.attrs.get("standard_name", "")),

@@ -87,7 +87,7 @@ def _same_units(parts: list[xr.Dataset]) -> None:
         units = [str(parts[k][name].attrs.get("units", "1")) for k in holders]
         if len(set(units)) == 1:
             continue
-        found = [SI_UNITS.get(u.lower(), (u, 1.0, 0.0)) for u in units]
+        found = [si_units(u) for u in units]
         if len({si for si, _, _ in found}) > 1:
             raise InputError(
                 f"`fields.paths`: variable `{name}` must have the same units in all files, got "
@@ -97,6 +97,12 @@ def _same_units(parts: list[xr.Dataset]) -> None:
             attributes = {**parts[k][name].attrs, "units": si}
             parts[k] = parts[k].assign({name: parts[k][name] * factor + offset})
             parts[k][name].attrs = attributes
+
+
+def si_units(units: str) -> tuple[str, float, float]:
+    """SI units, with the factor and the offset that lead to them; `s**-1` and `s^-1` are `s-1`."""
+    plain = units.strip().replace("**", "").replace("^", "")
+    return SI_UNITS.get(plain.lower(), (plain, 1.0, 0.0))
 
 
 def _first_line(error: Exception) -> str:

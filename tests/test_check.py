@@ -235,3 +235,12 @@ def test_durations_for_people():
     assert [duration_text(s) for s in (0.2, 90, 600, 7300, 200000)] == [
         "1 seconds", "90 seconds", "10 minutes", "2 hours", "2 days",
     ]  # fmt: skip
+
+
+def test_configurations_of_the_package_go_by_name(capsys):
+    main(["check", "demo"])
+    assert "weather-tdr run demo" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "dmo"])
+    assert stop.value.code == 2
+    assert "Did you mean `demo`?" in capsys.readouterr().err

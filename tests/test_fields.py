@@ -191,3 +191,14 @@ def test_a_standard_name_of_several_variables_is_refused(tmp_path):
     with pytest.raises(InputError, match="rename it to `t700`"):
         open_fields([tmp_path / "two.nc"], ["t700"], standard_names=["air_temperature"])
     assert float(open_fields([tmp_path / "two.nc"], ["t500"]).max()) == 250.0
+
+
+@pytest.mark.parametrize("written", ["s-1", "s**-1", "s^-1", " s**-1"])
+def test_units_are_the_same_however_they_are_written(written, tmp_path):
+    field = make_field([10.0, 0.0, -10.0], [0.0, 10.0, 20.0])
+    field["msl"].attrs["units"] = written
+    field.to_netcdf(tmp_path / "a.nc")
+    field["msl"].attrs["units"] = "s-1"
+    field.assign_coords(time=field["time"] + np.timedelta64(2, "D")).to_netcdf(tmp_path / "b.nc")
+    opened = open_fields([tmp_path / "a.nc", tmp_path / "b.nc"], ["msl"])
+    assert opened["units"].item() == "s-1" and opened.sizes["time"] == 6

@@ -106,7 +106,7 @@ def make_parser() -> Parser:
     sub.add_argument(
         "config",
         metavar="CONFIG",
-        help="configs/benchmarks/NAME.yaml, cost, training, pipelines or maps",
+        help="YAML file, a name in configs/benchmarks/, cost, training, pipelines or maps",
     )
     sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
     sub = command(
@@ -122,7 +122,7 @@ def _config(parser: Parser) -> None:
     parser.add_argument(
         "config",
         metavar="CONFIG",
-        help="YAML file; `weather-tdr init` writes one, configs/ has some",
+        help="YAML file, `weather-tdr init` writes one; or a name in configs/, such as demo",
     )
 
 

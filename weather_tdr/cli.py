@@ -60,7 +60,7 @@ def _dispatch(argv: list[str]) -> None:
         print(inspect_path(arguments.path).text())
         return
     if arguments.command == "check":
-        _check(Path(arguments.config), overrides)
+        _check(arguments.config, overrides)
         return
     from data_pipelines.cluster import Cluster
     from weather_tdr import configs_folder, ranks, run
@@ -68,7 +68,7 @@ def _dispatch(argv: list[str]) -> None:
     from weather_tdr.config import load_config, read_config
     from weather_tdr.devices import pick_device
     from weather_tdr.report import write_report
-    from weather_tdr.settings import read_yaml
+    from weather_tdr.settings import named, read_yaml
 
     rank, number = ranks.wanted()
     if number > 1 and arguments.command != "train":
@@ -121,7 +121,8 @@ def _dispatch(argv: list[str]) -> None:
             print(run_cost(cost, progress=progress).to_string(index=False))
             _tell(cost.folder)
         else:
-            benchmark = read_yaml(Benchmark, Path(arguments.config), overrides)
+            path = named(arguments.config, configs_folder() / "benchmarks")
+            benchmark = read_yaml(Benchmark, path, overrides)
             said = sys.argv[1:] if argv is None else argv
             command = shlex.join(["weather-tdr", *said])
             run_benchmark(benchmark, command=command, progress=progress)
@@ -145,12 +146,8 @@ def _dispatch(argv: list[str]) -> None:
         print(_show(table))
         _tell(folder)
     else:
-        path = (
-            configs_folder() / "demo.yaml"
-            if arguments.command == "demo"
-            else Path(arguments.config)
-        )
-        config = read_config(path, overrides)
+        source = "demo" if arguments.command == "demo" else arguments.config
+        config = read_config(named(source, configs_folder()), overrides)
         if arguments.command == "build":
             run.build(config, progress=progress)
         elif arguments.command == "train":
@@ -180,19 +177,21 @@ def _init(arguments: argparse.Namespace) -> None:
         print(f"Read it: its comments say what was chosen and why. Next: weather-tdr check {path}")
 
 
-def _check(path: Path, overrides: Sequence[str]) -> None:
+def _check(source: str, overrides: Sequence[str]) -> None:
     """Prints what was found, then every error."""
+    from weather_tdr import configs_folder
     from weather_tdr.check.run import check_config
     from weather_tdr.config import read_config
+    from weather_tdr.settings import named
 
-    facts = check_config(read_config(path, overrides))
+    facts = check_config(read_config(named(source, configs_folder()), overrides))
     print(facts.text())
     for error in facts.errors:
         print(f"error: {error}", file=sys.stderr)
     if facts.errors:
         sys.exit(2)
     warned = f" (warnings: {len(facts.warnings)})" if facts.warnings else ""
-    print(f"\nIt will run{warned}: weather-tdr run {path}")
+    print(f"\nIt will run{warned}: weather-tdr run {source}")
 
 
 def _show(table: Any) -> str:

@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from data_pipelines.errors import InputError
+from data_pipelines.opening import si_units
 from weather_tdr.calibration import Calibration
 from weather_tdr.checkpoints import load_checkpoint, save_checkpoint, write_atomically
 from weather_tdr.models import PatchNet
@@ -98,7 +99,8 @@ class Detector:
         for key, fix in (("units", "Convert it first"), ("standard_name", "Rename or select it")):
             pairs = zip(names, self.variables[key], fields[key].values, strict=True)
             for name, wanted, got in pairs:
-                if wanted != got and (key == "units" or (wanted and got)):
+                same = si_units(wanted)[0] == got if key == "units" else wanted == got
+                if not same and (key == "units" or (wanted and got)):
                     raise InputError(
                         f"variable `{name}` must have the {key} `{wanted}` as in training, got "
                         f"`{got}`. {fix}."
