@@ -113,7 +113,11 @@ def test_a_storm_named_like_hurdat2_is_still_csv():
     assert recognise("storm_id,time,latitude,longitude\nAL092021,2021-08-26,1,2\n") == "csv"
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n\xff\xfe", gzip.compress(b"a,b")[:-9]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x89HDF\r\n\x1a\n\xff\xfe", gzip.compress(b"a,b")[:-9]],
+    ids=["empty", "netcdf", "cut"],
+)
 def test_no_text(tmp_path, content):
     (tmp_path / "c.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"is no readable CSV: .*Give a text file \(or its \.gz\)"):
