@@ -194,7 +194,7 @@ def _with_lags(fields: list[xr.DataArray], lags: Sequence[str]) -> list[xr.DataA
         raise InputError(
             f"`fields.lags` must leave at least one time step, got {list(lags)} for "
             f"{len(times)} steps from {times[0]} to {times[-1]}. Use lags that are multiples "
-            "of the time step."
+            "of the time step, and give the fields of the earlier times too."
         )
     parts = []
     for field in fields:

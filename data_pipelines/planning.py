@@ -189,7 +189,8 @@ def time_split(times: pd.DatetimeIndex, splits: Splits, lags: list[str]) -> IntA
     reach = pd.Timedelta(hours=-min(lag_hours(lag) for lag in lags))
     if gap < reach:
         raise InputError(
-            f"`splits.gap` must be at least the largest lag, got {splits.gap} for lags {lags}. "
+            f"`splits.gap` must be at least the largest lag, got {splits.gap} for lags "
+            f"{', '.join(dict.fromkeys(lags))}. "
             "Otherwise one split sees the fields of another."
         )
     periods = {"train": splits.train, "validation": splits.validation, "test": splits.test}

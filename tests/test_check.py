@@ -244,3 +244,20 @@ def test_configurations_of_the_package_go_by_name(capsys):
         main(["check", "dmo"])
     assert stop.value.code == 2
     assert "Did you mean `demo`?" in capsys.readouterr().err
+
+
+def test_configurations_of_something_else_are_named(capsys):
+    for path, word in (("benchmarks/mnist_49.yaml", "benchmark"), ("methods/tdr.yaml", "method")):
+        with pytest.raises(SystemExit):
+            main(["check", str(configs_folder() / path)])
+        assert f"that of a {word}: " in capsys.readouterr().err
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path, capsys):
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\ntrain:\n  steps: 3000\n  width: 8\n  steps: 10\n")
+    with pytest.raises(SystemExit):
+        main(["check", str(path)])
+    assert f"{path}: key `steps` must stand once in its block, got it again in line 5" in (
+        capsys.readouterr().err
+    )

@@ -216,3 +216,17 @@ def test_real_daily_means(tmp_path):
     )
     assert values["incidents"]["match_time"] == "day"
     assert values["fields"]["variables"] == ["slp"] and values["splits"]["target_per_group"] == 12
+
+
+def test_what_cannot_be_written_or_divided_is_refused(tmp_path, small_files, capsys):
+    given = ["--fields", small_files[0], "--catalogue", small_files[1]]
+    (tmp_path / "folder").mkdir()
+    assert "Name a file" in fails(capsys, "init", tmp_path / "folder", *given, "--force")
+    assert not list(tmp_path.glob("*.partial"))
+    with xr.open_dataset(small_files[0]) as fields:
+        fields.isel(time=slice(0, 8)).to_netcdf(tmp_path / "short.nc")
+    error = fails(
+        capsys, "init", tmp_path / "a.yaml", "--fields", tmp_path / "short.nc", *given[2:]
+    )
+    assert "must be long enough for training, validation and test" in error
+    assert not (tmp_path / "a.yaml").exists()

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
+from data_pipelines.periods import interval
 from data_pipelines.schema import GROUPS, SPLITS
 from data_pipelines.splits import choose_target, separate_storms, split_times
 
@@ -111,3 +112,20 @@ def test_too_few_incidents_for_the_target_set():
         choose_target(samples(), 31)
     with pytest.raises(InputError, match="at least 1"):
         choose_target(samples(), 0)
+
+
+@pytest.mark.parametrize("text", ["01.02.2001/03.04.2001", "1/2/2001/3/4/2001", "now/2030-01-01",
+                                  "20010101/20010105", "2001-13-01/2002-01-01"])  # fmt: skip
+def test_dates_that_would_be_guessed_are_refused(text):
+    with pytest.raises(InputError, match="such as 2001-01-01/2001-12-31"):
+        interval("splits.train", text)
+
+
+def test_years_months_days_and_times_are_read():
+    for text, last in (
+        ("2001/2002", "2002-12-31 23:59:59.999999"),
+        ("2001-02/2001-03", "2001-03-31 23:59:59.999999"),
+        ("2001-02-03 06:00/2001-02-03T18", "2001-02-03 18:00"),
+        ("2001-02-03T00:00Z/2001-02-04T01:00+01:00", "2001-02-04 00:00"),
+    ):
+        assert interval("k", text)[1].floor("us") == pd.Timestamp(last)

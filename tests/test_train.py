@@ -146,7 +146,7 @@ def test_resume_with_other_settings_or_a_damaged_checkpoint_is_refused(tmp_path)
 
 
 def test_non_finite_loss_stops_the_run(tmp_path):
-    with pytest.raises(InputError, match=r"loss must be finite.*train\.learning_rate"):
+    with pytest.raises(InputError, match=r"(loss|gradient) must be finite.*train\.learning_rate"):
         run(tmp_path, "uniform", s={"learning_rate": 1e12, "clip": 0.0})
 
 

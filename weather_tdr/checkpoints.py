@@ -21,8 +21,12 @@ log = logging.getLogger(__name__)
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file beside its place and renames it."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -243,6 +243,8 @@ class Results:
         if not (self.folder / method).is_dir() or not method:
             raise unknown_name("method", method, self.methods)
         path = self.folder / method / name
+        if not path.is_file() and method not in self.methods:
+            raise InputError(f"`{method}` is a rule, which has no {name}. Ask for a method.")
         if not path.is_file():
             raise InputError(
                 f"`{method}` must have {name}, got none in {path.parent}. "

@@ -177,6 +177,11 @@ def open_run(folder: str | Path) -> Run:
     """
     path = Path(folder).expanduser()
     if not (path / "config.yaml").is_file():
+        if (path.parent / "config.yaml").is_file():
+            raise InputError(
+                f"`folder` must be a run folder, got {path}, a method in it. "
+                f"Use open_run({str(path.parent)!r})."
+            )
         above = path.parent if path.parent.is_dir() else Path("runs")
         known = sorted(str(p.parent) for p in above.glob("*/config.yaml"))
         raise InputError(

@@ -117,12 +117,29 @@ def _parsed(
         raise InputError(f"{where}: {' '.join(str(error).split())}") from error
 
 
+class _NoRepeats(yaml.SafeLoader):
+    """Refuses a key that stands twice, where YAML would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Keys and values of a block."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise InputError(
+                    f"{node.start_mark.name}: key `{key.value}` must stand once in its block, got "
+                    f"it again in line {key.start_mark.line + 1}. Delete one of them."
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"CONFIG must be a YAML file, got {path}, which {what}.")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        with path.open() as text:
+            values = yaml.load(text, _NoRepeats) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

@@ -130,6 +130,12 @@ def _open(config: Config, facts: Facts) -> xr.DataArray | None:
         f"{step_text(usual)}",
         region_text(latitude, longitude),
     )
+    bare = fields["base_variable"].values[fields["units"].values == "1"]
+    if len(bare):
+        facts.warn(
+            f"{', '.join(dict.fromkeys(map(str, bare)))}: units are 1. If the files give none, add "
+            "them there: rules on pressure and the limits of possible values depend on units."
+        )
     named = zip(fields["variable"].values, fields["units"].values, strict=True)
     facts.add("variables", ", ".join(f"{name} ({units})" for name, units in named))
     return fields

@@ -35,16 +35,22 @@ def check_values(plan: StorePlan, facts: Facts) -> None:
     for one in joined(findings):
         facts.warn(f"{one.variable}: {one.values} {one.problem} values at {looked}.")
     share = float(np.mean(lost))
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     if share == 1.0:
+        named = zip(plan.fields["variable"].values, plan.fields["units"].values, strict=True)
+        seen = ", ".join(
+            f"{name} {a:.4g} to {b:.4g} {units}"
+            for (name, units), a, b in zip(named, low, high, strict=True)
+        )
         facts.fail(
             f"every patch of {looked} holds a missing or impossible value, so that none can be "
-            "used. Choose other variables, another region or a smaller `patches.size`."
+            f"used. Seen are {seen}: if the units are wrong, correct them in the files; else "
+            "choose other variables, another region or a smaller `patches.size`."
         )
     elif share > 0:
         facts.warn(
             f"{share:.0%} of the patches of {looked} hold a value that cannot be used. Such "
             "patches are dropped by the build; the numbers above still count them."
         )
-    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     for name in plan.fields["variable"].values[low == high]:
         facts.warn(f"{name} is the same everywhere at {looked}; the build refuses a constant.")

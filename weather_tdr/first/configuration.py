@@ -64,6 +64,8 @@ def write_first_config(
             or no choice gives every split an incident.
     """
     path = Path(path)
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        raise InputError(f"CONFIG must be a YAML file to write, got {path}. Name a file.")
     if path.exists() and not force:
         raise InputError(f"CONFIG must be a new file, got {path}, which exists. Use --force.")
     if not path.parent.is_dir():
@@ -87,7 +89,7 @@ def write_first_config(
         f"What it would do, in seconds: weather-tdr check {path}\n"
         "What is left out has a default; any key can be overridden: --train.steps 500"
     )
-    write_atomically(path, commented_yaml(head, [about, *keys]))
+    write_atomically(path.resolve(), commented_yaml(head, [about, *keys]))
     return path
 
 

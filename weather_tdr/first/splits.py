@@ -56,8 +56,12 @@ def choose_splits(
             best = (target, fewest), splits, plan, incidents
         if (target, fewest) == (TARGETS[0], ENOUGH):
             break
+    if best is None and refused is None:
+        raise InputError(
+            "`--fields` must be long enough for training, validation and test with "
+            f"{gap_hours:g} hours between them, got {times[0]} to {times[-1]}. Give more files."
+        )
     if best is None:
-        assert refused is not None
         raise InputError(
             "no division of the time axis into train, validation and test works with these "
             f"fields and incidents: {refused}"

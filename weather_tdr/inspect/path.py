@@ -79,8 +79,9 @@ def _inspect_file(path: Path) -> Facts:
         if opened_file.read(4) == b"GRIB":
             return inspect_fields(str(path))
     try:
-        if {"probability", "track_id"} <= set(read_table(path).columns):
-            return inspect_incidents(path)
+        table = path.with_suffix(".csv")  # GeoJSON of incidents has the table beside it
+        if {"probability", "track_id"} <= set(read_table(path).columns) and table.is_file():
+            return inspect_incidents(table)
         return inspect_catalogue(survey_catalogue(path))
     except InputError as error:
         reason = "".join(c for c in str(error) if c.isprintable())[:MOST_TEXT]
