@@ -7,9 +7,7 @@ import hashlib
 import json
 import logging
 import math
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
 from data_pipelines.store import open_store, store_identity
-from weather_tdr.cells import run_cell
+from weather_tdr.cells import run_cells
 from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import read_config
 from weather_tdr.figures.canvas import save_figure
@@ -198,19 +196,13 @@ def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -
     failed: dict[str, str] = {}
     workers = min(benchmark.workers or cores(), max(len(todo), 1))
     log.info("%s: %d of %d cells to run, %d at once", title, len(todo), len(wanted), workers)
-    # Started afresh, not forked: forking after threads have started deadlocks.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = {
-            pool.submit(run_cell, c.store, network, c.train, c.method, c.seed, c.row, c.path): c
-            for c in todo
-        }
-        bar = tqdm(total=len(todo), desc=title, disable=not progress, unit="cell")
-        for job in as_completed(jobs):
-            if error := job.exception():
-                failed[jobs[job].path.stem] = str(error)
-            bar.update()
-        bar.close()
+    cells = [(c.store, network, c.train, c.method, c.seed, c.row, c.path) for c in todo]
+    bar = tqdm(total=len(todo), desc=title, disable=not progress, unit="cell")
+    for number, error in run_cells(cells, workers):
+        if error is not None:
+            failed[todo[number].path.stem] = str(error)
+        bar.update()
+    bar.close()
     if failed:
         name, reason = next(iter(failed.items()))
         raise InputError(

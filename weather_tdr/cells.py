@@ -4,6 +4,9 @@ import json
 import math
 import multiprocessing
 import platform
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +38,47 @@ from weather_tdr.train_settings import Train
 VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
 
 
+def run_cells(
+    cells: Sequence[tuple[Any, ...]], workers: int
+) -> Iterator[tuple[int, BaseException | None]]:
+    """Runs cells, several at once; one worker is this process.
+
+    Args:
+        cells: arguments of `run_cell`.
+        workers: how many at once.
+
+    Yields:
+        Number of each cell that is done, and its error if it has failed.
+    """
+    if workers == 1:
+        for number, arguments in enumerate(cells):
+            try:
+                run_cell(*arguments)
+            except Exception as error:
+                yield number, error
+            else:
+                yield number, None
+        return
+    # Started afresh, not forked: forking after threads have started deadlocks.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        jobs = {pool.submit(run_cell, *arguments): k for k, arguments in enumerate(cells)}
+        for job in as_completed(jobs):
+            yield jobs[job], job.exception()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch works on one thread, as a cell has one core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def run_cell(
     store_path: Path, network: str, train: Train, method: str, seed: int, row: dict[str, Any],
     path: Path,
@@ -50,7 +94,6 @@ def run_cell(
         row: what the table says about the cell besides.
         path: JSON file to write.
     """
-    torch.set_num_threads(1)
     torch.manual_seed(seed)
     recipe = load_method(method)
     settings = replace(train, seed=seed)
