@@ -76,13 +76,7 @@ def build_store(
     Raises:
         InputError: bad input or settings.
     """
-    array = open_fields(
-        fields.paths,
-        fields.variables,
-        lags=fields.lags,
-        hemisphere_sign=fields.hemisphere_sign,
-        period=fields.period,
-    )
+    array = open_fields(**fields.arguments())
     labeller = make_labeller(incidents, fields, Path(path).parent, progress=progress)
     groups = groups or Groups()
     return build_from(

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Any, Literal
 
 from data_pipelines.errors import InputError
@@ -40,6 +41,10 @@ class Fields:
             raise InputError(
                 f"`fields.variables` must name each variable once, got {self.variables}."
             )
+
+    def arguments(self) -> dict[str, Any]:
+        """What `open_fields` takes."""
+        return {f.name: getattr(self, f.name) for f in dataclass_fields(self)}
 
 
 @dataclass

@@ -138,7 +138,7 @@ Samples = Batch | StoredSamples
 
 def samples_of(data: Samples | tuple[Tensor, ...]) -> Samples:
     """Samples, or a tuple of tensors as `Batch.of` takes it."""
-    return Batch.of(data) if isinstance(data, tuple) else data
+    return data if isinstance(data, Batch | StoredSamples) else Batch.of(data)
 
 
 def in_parts(samples: Samples) -> Iterator[Batch]:
@@ -162,20 +162,13 @@ def positions(store: xr.Dataset, split: str) -> npt.NDArray[np.int64]:
     return index
 
 
-def normalise(values: npt.NDArray[np.float32], store_or_model: xr.Dataset) -> Tensor:
-    """(x - mean) / std for each variable along axis 1."""
-    shape = (1, -1, 1, 1)
-    mean = store_or_model["mean"].to_numpy().reshape(shape)
-    std = store_or_model["std"].to_numpy().reshape(shape)
-    return torch.from_numpy(((values - mean) / std).astype(np.float32))
-
-
 def digest(samples: Samples) -> str:
     """Checksum of samples that have no name."""
     found = 0
     for part in in_parts(samples):
         for values in (part.patches, part.labels, part.groups):
-            found = crc32c(values.cpu().contiguous().numpy().reshape(-1).view(np.uint8).data, found)
+            raw = values.contiguous().flatten().view(torch.uint8)
+            found = crc32c(raw.numpy().data, found)
     return f"{found:08x}"
 
 

@@ -12,7 +12,6 @@ from data_pipelines.errors import InputError
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "bfloat16"]
 ROOM = 0.5  # of a GPU's free memory that samples may take
-EAGER = "force_eager"
 
 
 def pick_device(name: Device = "auto", turn: int = 0) -> torch.device:
@@ -80,5 +79,5 @@ def eager(model: nn.Module) -> Iterator[None]:
     if model._compiled_call_impl is None:
         yield
         return
-    with torch.compiler.set_stance(EAGER):
+    with torch.compiler.set_stance("force_eager"):
         yield

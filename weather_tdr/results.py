@@ -58,14 +58,7 @@ class Results:
 
     def fields(self) -> xr.DataArray:
         """The fields, lazy: dims ``(time, variable, latitude, longitude)``, SI units."""
-        fields = self.config.fields
-        return open_fields(
-            fields.paths,
-            fields.variables,
-            lags=fields.lags,
-            hemisphere_sign=fields.hemisphere_sign,
-            period=fields.period,
-        )
+        return open_fields(**self.config.fields.arguments())
 
     def catalogue(self) -> pd.DataFrame:
         """The catalogue, with ``kind``: incident, hard_negative, or background (not used).

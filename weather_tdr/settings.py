@@ -118,7 +118,7 @@ def _parsed(
 
 
 class _NoRepeats(yaml.SafeLoader):
-    """Refuses a key that stands twice, where YAML would take the last one."""
+    """Safe, and refuses a key that stands twice, where YAML would take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Keys and values of a block."""

@@ -65,7 +65,8 @@ def fit(
             patches of a store; by default only `crop_flip` does.
         validate: score on validation, higher is better, at each checkpoint; on every rank.
         names: of the groups, for the history; numbers by default.
-        identity: of the data, so that a checkpoint of other data is refused.
+        identity: of the data, so that a checkpoint of other data is refused; by default their
+            checksum.
         resume: goes on from the checkpoint in `folder`, if there is one.
         progress: shows a progress bar, if the output is a terminal.
 
@@ -111,6 +112,8 @@ def fit(
     )
     pool = train_set.and_then(target_set)
     groups = pool.groups
+    if folder is not None and not identity:
+        identity = digest(pool)
     if isinstance(pool, Batch) and fits(pool.patches.nbytes, device):
         pool = pool.to(device)
     average = Average(model, settings.average) if settings.average else None
@@ -130,8 +133,8 @@ def fit(
         None if folder is None else folder / "checkpoints", settings.keep_checkpoints
     )
     decides = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
-    facts_of = {k: list(p.shape) for k, p in model.named_parameters()}
-    decides |= {"methods": asdict(recipe), "data": identity or digest(pool), "network": facts_of}
+    shapes = {k: list(p.shape) for k, p in model.named_parameters()}
+    decides |= {"methods": asdict(recipe), "data": identity, "network": shapes}
     fingerprint = json.dumps(decides)
     if resume and (found := checkpoints.latest()) is not None:
         state, facts = found

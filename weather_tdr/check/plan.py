@@ -105,15 +105,8 @@ def _open(config: Config, facts: Facts) -> xr.DataArray | None:
         there = [p for p in config.fields.paths if is_url(p) or Path(p).expanduser().exists()]
         if len(there) < len(config.fields.paths):
             return None
-    settings = config.fields
     try:
-        fields = open_fields(
-            settings.paths,
-            settings.variables,
-            lags=settings.lags,
-            hemisphere_sign=settings.hemisphere_sign,
-            period=settings.period,
-        )
+        fields = open_fields(**config.fields.arguments())
     except InputError as error:
         facts.fail(error)
         return None

@@ -48,8 +48,8 @@ def imbalance_figure(
     axes.set(
         xlabel="imbalance of the training set",
         ylabel=f"{score.replace('_', ' ')} on test (1)",
-        title=title or str(results["dataset"].iloc[0]),
     )
+    axes.set_title(title or str(results["dataset"].iloc[0]), fontsize=10)
     axes.grid(axis="y", color="0.9")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure

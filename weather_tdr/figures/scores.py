@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from weather_tdr.figures.canvas import Picture, colour_of
 from weather_tdr.scores import Curve
@@ -75,7 +76,7 @@ def performance_figure(panels: Mapping[str, Mapping[str, Performance]]) -> Figur
 
     Source: Roebber (2009), Weather and Forecasting 24, 601-608.
     """
-    figure = Picture(figsize=(6.1 * len(panels), 6.8), layout="constrained")
+    figure = Picture(figsize=(6.1 * len(panels), 6.8), layout=ConstrainedLayoutEngine(h_pad=0.12))
     everywhere = figure.subplots(1, len(panels), squeeze=False)[0]
     names = list(dict.fromkeys(name for methods in panels.values() for name in methods))
     handles = {}

@@ -164,13 +164,7 @@ def _planned(
 ) -> list[Key]:
     """All keys; those of splits and training from plans of what the store would hold."""
     settings = Fields(**{k.name.partition(".")[2]: k.value for k in of_fields})
-    array = open_fields(
-        settings.paths,
-        settings.variables,
-        lags=settings.lags,
-        hemisphere_sign=settings.hemisphere_sign,
-        period=settings.period,
-    )
+    array = open_fields(**settings.arguments())
     times = pd.DatetimeIndex(array.indexes["time"])
     grid = grid_of(array, patches)
     positions = round(SHARES[0][0] * len(times)) * grid.rows * grid.columns
