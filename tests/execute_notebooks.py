@@ -48,6 +48,7 @@ def execute(
         if added.get(number):
             notebook.cells.append(nbformat.v4.new_code_cell(added[number]))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm without widgets
     client = NotebookClient(
         notebook, km=kernel, timeout=600, kernel_name="python3", record_timing=False,
         extra_arguments=["--IPKernelApp.log_level=40"],
