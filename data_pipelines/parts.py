@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipelines.schema import Columns, IntArray
+from data_pipelines.writing import written_whole
 
 CHUNK_BYTES = 4 * 2**20
 PIECE = 2**16
@@ -113,11 +114,11 @@ class PartWriter:
         if self.filled:
             self._flush()
         about = np.array(json.dumps({**facts, "files": self.files}))
-        path = _record(self.folder, self.number)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as handle:
+        with (
+            written_whole(_record(self.folder, self.number)) as partial,
+            partial.open("wb") as handle,
+        ):
             np.savez(handle, **{**columns, "about": about})  # type: ignore[arg-type]
-        partial.replace(path)
 
 
 def fill_value(dtype: np.dtype[Any]) -> float:

@@ -20,8 +20,8 @@ from data_pipelines.patches import Listing
 from data_pipelines.schema import GROUPS, SPLITS, Columns, IntArray, PatchGrid, duration_hours
 from data_pipelines.settings import Patches, Splits
 from data_pipelines.splits import separate_storms, split_times
-from data_pipelines.store_writer import unfinished
 from data_pipelines.target_set import assign_splits
+from data_pipelines.writing import unfinished
 
 STEPS_AT_ONCE = 4096
 

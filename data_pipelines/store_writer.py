@@ -39,15 +39,11 @@ from data_pipelines.store import (
     VARIABLE_COORDS,
     attributes_checksum,
 )
+from data_pipelines.writing import unfinished
 
 CODED: dict[str, Sequence[str]] = {"label": LABELS, "group": GROUPS, "split": SPLITS}
 TEXT = ("incident_id", "reason")
 BLOCK = 2**18  # samples of a chunk of what is not patches
-
-
-def unfinished(path: Path) -> Path:
-    """Where a store is written before it takes its place."""
-    return path.with_name(path.name + ".partial")
 
 
 @dataclass

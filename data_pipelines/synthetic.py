@@ -37,6 +37,7 @@ from data_pipelines.synthetic_tropical import (
     write_ibtracs,
 )
 from data_pipelines.tracks import bergeron
+from data_pipelines.writing import written_whole
 
 STEP = pd.Timedelta(hours=6)
 VORTEX = ["latitude", "longitude", "depth", "radius", "shape"]
@@ -139,9 +140,8 @@ def write_synthetic(settings: Synthetic, folder: str | Path) -> tuple[Path, Path
     fields, catalogue = make_synthetic(settings)
     fields_path, catalogue_path = folder / "fields.nc", folder / "catalogue.csv"
     encoding = {name: {"zlib": True, "complevel": 1} for name in fields.data_vars}
-    partial = folder / "fields.nc.partial"
-    fields.to_netcdf(partial, encoding=encoding, engine="netcdf4")
-    partial.replace(fields_path)
+    with written_whole(fields_path) as partial:
+        fields.to_netcdf(partial, encoding=encoding, engine="netcdf4")
     if settings.tropical_per_day > 0:
         write_ibtracs(catalogue, catalogue_path)
     else:

@@ -8,6 +8,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from data_pipelines.writing import no_nan
 from weather_tdr.calibration import (
     FOLDS,
     Calibration,
@@ -18,7 +19,6 @@ from weather_tdr.calibration import (
     gain_is_clear,
     log_loss,
 )
-from weather_tdr.model_files import no_nan
 
 
 def forecasts(n=60_000, seed=0, distort=lambda z: z):

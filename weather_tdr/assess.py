@@ -16,8 +16,8 @@ from torch import nn
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.store import open_store, store_identity
+from data_pipelines.writing import no_nan, write_atomically
 from weather_tdr.calibration import Calibration, calibrate
-from weather_tdr.checkpoints import write_atomically
 from weather_tdr.comparison import compare, is_scored, own_networks
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
@@ -27,7 +27,7 @@ from weather_tdr.figures.scores import reliability_figure
 from weather_tdr.ground import cell_of, covered, times_of, true_incidents
 from weather_tdr.maps import Maps, incident_map_on
 from weather_tdr.methods.method import load_method
-from weather_tdr.model_files import Detector, load_detector, no_nan, save_facts
+from weather_tdr.model_files import Detector, load_detector, save_facts
 from weather_tdr.predictions import predictions_table, write_predictions
 from weather_tdr.products import draw_maps, inside_map, peaks_of
 from weather_tdr.rules import (

@@ -20,8 +20,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
 from data_pipelines.store import open_store, store_identity
+from data_pipelines.writing import write_atomically
 from weather_tdr.cells import run_cells
-from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import read_config
 from weather_tdr.figures.canvas import save_figure
 from weather_tdr.figures.training import methods_figure

@@ -20,8 +20,8 @@ from torch import nn
 from data_pipelines.errors import Diverged
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
+from data_pipelines.writing import no_nan, write_atomically
 from weather_tdr.augment import augmentation
-from weather_tdr.checkpoints import write_atomically
 from weather_tdr.class_scores import balanced_accuracy, class_scores, rare_classes
 from weather_tdr.data import Batch, load_split
 from weather_tdr.devices import pick_device
@@ -29,7 +29,7 @@ from weather_tdr.evaluate import class_probabilities
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.losses import with_cosine_layer
 from weather_tdr.methods.method import load_method
-from weather_tdr.model_files import commit, no_nan
+from weather_tdr.model_files import commit
 from weather_tdr.models import PatchNet
 from weather_tdr.scores import choose_threshold, ranking_scores
 from weather_tdr.train import fit

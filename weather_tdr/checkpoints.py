@@ -3,30 +3,19 @@
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
+from data_pipelines.writing import write_atomically
 from weather_tdr.methods.randomness import Randomness
 
 log = logging.getLogger(__name__)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file beside its place and renames it."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -40,23 +29,11 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
     Raises:
         OSError: it cannot be written, such as on a full disk; what was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     contiguous = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
     text = json.dumps(facts)
-    try:
-        try:
-            # One key, as safetensors writes several in any order: the same state, the same bytes.
-            about = json.dumps([_digest(contiguous, text), text])
-            save_file(contiguous, partial, metadata={"checked": about})
-        except SafetensorError as error:
-            raise OSError(None, str(error), str(path)) from error
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    # One key, as safetensors writes several in any order: the same state, the same bytes.
+    about = json.dumps([_digest(contiguous, text), text])
+    write_atomically(path, save(contiguous, metadata={"checked": about}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

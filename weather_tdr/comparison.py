@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weather_tdr.checkpoints import write_atomically
+from data_pipelines.writing import write_atomically
 from weather_tdr.figures.canvas import save_figure
 from weather_tdr.figures.scores import Performance, performance_figure, precision_recall_figure
 from weather_tdr.model_files import commit

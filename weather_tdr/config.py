@@ -16,8 +16,8 @@ from data_pipelines.opening import is_url
 from data_pipelines.quality import Quality
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.synthetic import Synthetic
+from data_pipelines.writing import write_atomically
 from weather_tdr import configs_folder
-from weather_tdr.checkpoints import write_atomically
 from weather_tdr.maps import Maps
 from weather_tdr.settings import named, read_changed, read_yaml
 from weather_tdr.train_settings import Train

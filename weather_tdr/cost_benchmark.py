@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from data_pipelines.errors import InputError, unknown_name
-from weather_tdr.checkpoints import write_atomically
+from data_pipelines.writing import write_atomically
 from weather_tdr.cost import CASES, measure_cost
 from weather_tdr.model_files import commit
 

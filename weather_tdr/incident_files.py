@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_tdr.checkpoints import write_atomically
-from weather_tdr.model_files import no_nan
+from data_pipelines.writing import no_nan, write_atomically, written_whole
 
 OBSERVED: dict[str, dict[str, str]] = {
     "latitude": {"standard_name": "latitude", "units": "degrees_north"},
@@ -36,12 +35,10 @@ def write_incidents(found: pd.DataFrame, folder: Path, source: str) -> None:
         folder: where to.
         source: what found them, for the metadata.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "incidents.csv", found.to_csv(index=False))
     write_atomically(folder / "incidents.geojson", json.dumps(to_geojson(found)) + "\n")
-    partial = folder / "incidents.nc.partial"
-    to_trajectories(found, source).to_netcdf(partial, engine="netcdf4")
-    partial.replace(folder / "incidents.nc")
+    with written_whole(folder / "incidents.nc") as partial:
+        to_trajectories(found, source).to_netcdf(partial, engine="netcdf4")
 
 
 def read_incidents(path: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from data_pipelines.errors import InputError
-from weather_tdr.checkpoints import write_atomically
+from data_pipelines.writing import write_atomically
 from weather_tdr.dense import dense_log_odds
 from weather_tdr.evaluate import PREDICT_SAMPLES
 from weather_tdr.model_files import commit

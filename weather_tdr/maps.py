@@ -14,6 +14,7 @@ from tqdm import tqdm
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.errors import InputError
 from data_pipelines.schema import PatchGrid, duration_hours
+from data_pipelines.writing import written_whole
 from weather_tdr.candidates import KM_PER_DEGREE
 from weather_tdr.dense import dense_log_odds
 from weather_tdr.model_files import Detector
@@ -228,9 +229,8 @@ def _map_part(
         found = incident_map(detector, fields.isel(time=slices[number]), resolution=resolution)
     finally:
         torch.set_num_threads(threads)
-    partial = parts / f"{number}.partial"
-    found.to_netcdf(partial, engine="netcdf4")
-    partial.replace(parts / f"{number}.nc")
+    with written_whole(parts / f"{number}.nc") as partial:
+        found.to_netcdf(partial, engine="netcdf4")
 
 
 def _axis(name: str, units: str, axis: str) -> dict[str, str]:
@@ -253,10 +253,8 @@ def write_map(found: xr.DataArray, path: Path, source: str, threshold: float) ->
         "source": source,
         "threshold": threshold,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     encoding = {
         found.name: {"zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.nan}
     }
-    dataset.to_netcdf(partial, encoding=encoding, engine="netcdf4")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        dataset.to_netcdf(partial, encoding=encoding, engine="netcdf4")

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from data_pipelines.errors import InputError
 from data_pipelines.opening import si_units
+from data_pipelines.writing import no_nan, write_atomically
 from weather_tdr.calibration import Calibration
-from weather_tdr.checkpoints import load_checkpoint, save_checkpoint, write_atomically
+from weather_tdr.checkpoints import load_checkpoint, save_checkpoint
 from weather_tdr.models import PatchNet
 
 
@@ -193,17 +194,6 @@ def detector_from_store(
         std=[float(v) for v in store["std"].to_numpy()],
         method=method,
     )
-
-
-def no_nan(value: Any) -> Any:
-    """NaN and infinity become None: JSON has neither, and undefined is null."""
-    if isinstance(value, dict):
-        return {k: no_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [no_nan(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def commit() -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 from data_pipelines.errors import InputError
 from data_pipelines.store import open_store, store_identity
+from data_pipelines.writing import write_atomically
 from weather_tdr.assess import (
     calibrated_predictions,
     draw_reliability,
@@ -17,7 +18,6 @@ from weather_tdr.assess import (
     write_scores,
 )
 from weather_tdr.candidates import find_peaks
-from weather_tdr.checkpoints import write_atomically
 from weather_tdr.comparison import OWN
 from weather_tdr.config import Config
 from weather_tdr.evaluate import EVALUATED, evaluate

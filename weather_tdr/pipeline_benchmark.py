@@ -23,7 +23,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from data_pipelines.errors import InputError
 from data_pipelines.store import open_store
-from weather_tdr.checkpoints import write_atomically
+from data_pipelines.writing import write_atomically
 from weather_tdr.data import StoredSamples
 from weather_tdr.model_files import commit
 from weather_tdr.pipeline_cases import (

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.schema import SPLITS
+from data_pipelines.writing import written_whole
 from weather_tdr.data import sample_table
 
 Scores = dict[str, npt.NDArray[np.float64]]  # split -> score of each of its samples
@@ -58,10 +59,8 @@ def write_predictions(predictions: pd.DataFrame, path: Path, identity: str = "")
     for name in described.keys() & set(dataset):
         dataset[name].attrs = described[name]
     dataset.attrs = {"Conventions": "CF-1.10", "store": identity}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    dataset.to_netcdf(partial, engine="netcdf4")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        dataset.to_netcdf(partial, engine="netcdf4")
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

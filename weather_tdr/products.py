@@ -12,8 +12,8 @@ import xarray as xr
 
 from data_pipelines.cluster import Cluster
 from data_pipelines.schema import great_circle_km
+from data_pipelines.writing import write_atomically
 from weather_tdr.candidates import KM_PER_DEGREE, find_peaks, find_regions
-from weather_tdr.checkpoints import write_atomically
 from weather_tdr.figures.canvas import save_figure
 from weather_tdr.figures.maps import PANELS, animate, incident_figure, sequence_figure
 from weather_tdr.figures.scene import Scene, strongest

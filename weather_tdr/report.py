@@ -14,8 +14,8 @@ from bokeh.resources import INLINE
 
 from data_pipelines.errors import InputError
 from data_pipelines.store import open_store
+from data_pipelines.writing import write_atomically
 from weather_tdr import __version__
-from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import Config, load_config
 from weather_tdr.data import sample_table
 from weather_tdr.figures.interactive import incident_map_view, training_curves

@@ -20,10 +20,10 @@ from data_pipelines.quality import findings_of
 from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.synthetic import write_synthetic
+from data_pipelines.writing import write_atomically
 from weather_tdr import __version__, ranks
 from weather_tdr.assess import evaluate_all
 from weather_tdr.augment import augmentation
-from weather_tdr.checkpoints import write_atomically
 from weather_tdr.config import Config, load_config, save_config
 from weather_tdr.data import sample_table, samples_to_train
 from weather_tdr.devices import pick_device

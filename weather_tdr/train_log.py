@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from weather_tdr.checkpoints import write_atomically
+from data_pipelines.writing import write_atomically
 
 Row = dict[str, float]
 

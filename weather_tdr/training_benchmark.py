@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from data_pipelines.errors import InputError, unknown_name
-from weather_tdr.checkpoints import write_atomically
+from data_pipelines.writing import write_atomically
 from weather_tdr.data import Batch
 from weather_tdr.devices import Device, pick_device
 from weather_tdr.image_models import make_network

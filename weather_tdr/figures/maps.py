@@ -17,6 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from tqdm import tqdm
 
+from data_pipelines.writing import written_whole
 from weather_tdr.coastlines import coastlines, unrolled
 from weather_tdr.figures.canvas import Picture
 from weather_tdr.figures.scene import Scene, Window
@@ -128,16 +129,14 @@ def animate(
         axes.set_title(f"{title}, {now.time:%Y-%m-%d %H:%M} UTC")
         return [mesh]
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.stem + ".partial.gif")
-    with tqdm(total=steps, desc=path.name, disable=not progress) as bar:
+    bar = tqdm(total=steps, desc=path.name, disable=not progress)
+    with bar, written_whole(path, ".partial.gif") as partial:
         FuncAnimation(figure, frame, frames=steps, blit=False).save(
             partial,
             writer=PillowWriter(fps=FRAMES_A_SECOND),
             dpi=dpi,
             progress_callback=lambda *_: bar.update(),
         )
-    partial.replace(path)
 
 
 def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False) -> QuadMesh:

@@ -14,7 +14,7 @@ from data_pipelines.labelling import Labeller, catalogue_labeller, make_labeller
 from data_pipelines.planning import StorePlan, grid_of, plan_store
 from data_pipelines.settings import Exceedance, Fields, Incidents, Patches, Splits
 from data_pipelines.survey import FieldsSurvey, survey_catalogue, survey_fields
-from weather_tdr.checkpoints import write_atomically
+from data_pipelines.writing import write_atomically
 from weather_tdr.facts import bytes_text, period_text, region_text, step_text
 from weather_tdr.first.commented_yaml import Key, commented_yaml
 from weather_tdr.first.fields import (

@@ -1,0 +1,55 @@
+"""Files that are whole or not there: written beside their place, on disk, then renamed."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"
+
+
+def unfinished(path: Path) -> Path:
+    """Where a file or store is written before it takes its place."""
+    return path.with_name(path.name + PARTIAL)
+
+
+@contextmanager
+def written_whole(path: Path, ending: str = PARTIAL) -> Iterator[Path]:
+    """Gives a path to write to; what is there takes the place of `path` when all went well.
+
+    Args:
+        path: of the file to make; one that exists is replaced. Its folder is made.
+        ending: of the name to write to, for writers that look at it.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk; what was there before stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ending)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file of text (UTF-8) or bytes, whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def no_nan(value: Any) -> Any:
+    """NaN and infinity become None: JSON has neither, and undefined is null."""
+    if isinstance(value, dict):
+        return {k: no_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [no_nan(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
