@@ -156,7 +156,7 @@ def _take_block(
     while a < b:
         room = part.room(b - a)
         n = len(room)
-        cutter.cut(columns["step"][a : a + n] - begun, columns["cell"][a : a + n], room)
+        cutter.cut(columns["step"][a : a + n] - begun, columns["corner"][a : a + n], room)
         if findings:
             columns["usable"][a : a + n] = np.isfinite(room).all(axis=(1, 2, 3))
         part.taken(n)

@@ -223,7 +223,7 @@ def _finish(
     def columns(number: int) -> Columns:
         record, _ = writer.record(number)
         first = int(writer.layout.offsets[number])
-        return sample_coordinates(record["step"], record["cell"], listing.times, grid) | {
+        return sample_coordinates(record["step"], record["corner"], listing.times, grid) | {
             "label": (record["kind"] == GROUPS.index("incident")).astype(np.int8),
             "group": record["group"],
             "split": codes[first : first + len(record["kind"])],

@@ -26,7 +26,8 @@ class Listing:
     0 (their storm belongs to another split) are left out.
 
     Attributes:
-        labels: table of labelled patches: ``step, row, column, kind, incident_id, storms``.
+        labels: table of labelled patches: ``step, corner, kind, incident_id, storms``; those that
+            lie between the positions of the grid come beside them.
         label_split: split of each of its rows.
         times: times of the fields.
         split: split of each time.
@@ -68,72 +69,78 @@ class Listing:
         return self.labels["kind"].to_numpy(dtype=np.int64)
 
     @cached_property
-    def _cell(self) -> IntArray:
-        row, column = (self.labels[k].to_numpy() for k in ("row", "column"))
-        return np.asarray(row * self.grid.columns + column, dtype=np.int64)
+    def _corner(self) -> IntArray:
+        return self.labels["corner"].to_numpy(dtype=np.int64)
+
+    @cached_property
+    def _positions(self) -> IntArray:
+        """Corner of each patch of the grid, ascending."""
+        row, column = np.indices((self.grid.rows, self.grid.columns)).reshape(2, -1)
+        return self.grid.corner(row, column)
+
+    @cached_property
+    def _position(self) -> IntArray:
+        """Which of `_positions` each row of `labels` is, or -1."""
+        at = np.searchsorted(self._positions, self._corner).clip(max=len(self._positions) - 1)
+        return np.where(self._positions[at] == self._corner, at, -1)
 
     @property
     def label_group(self) -> IntArray:
         """Group of each row of `labels`."""
         kind = self.labels["kind"].to_numpy()
-        return self._group(kind, self.labels["step"].to_numpy(), self._cell)
+        return self._group(kind, self.labels["step"].to_numpy(), self._corner)
 
-    def _group(self, kind: IntArray, step: IntArray, cell: IntArray) -> IntArray:
-        row, column = np.divmod(cell, self.grid.columns)
-        return self.grouping.code(
-            kind,
-            self.times[step],
-            self.grid.centre_latitude()[row],
-            self.grid.centre_longitude()[column],
-        )
+    def _group(self, kind: IntArray, step: IntArray, corner: IntArray) -> IntArray:
+        return self.grouping.code(kind, self.times[step], *self.grid.centre(corner))
 
-    def keep(self, step: int) -> tuple[npt.NDArray[np.bool_], IntArray, dict[str, int]]:
+    def keep(self, step: int) -> tuple[IntArray, IntArray, dict[str, int]]:
         """What is kept of one time step.
 
         Returns:
-            Whether each cell is kept, row by row; the row of `labels` that it comes from, or -1;
-            and counts of what was left out, by reason.
+            Corner of each patch that is kept: those of the grid row by row, then those between;
+            the row of `labels` that it comes from, or -1; and counts of what was left out, by
+            reason.
         """
-        cells = self.grid.rows * self.grid.columns
         here = self._by_step.get(step, np.array([], dtype=np.int64))
-        source = np.full(cells, -1)
-        source[self._cell[here]] = here
-        kept = np.ones(cells, dtype=bool)
+        unknown = self._kind[here] == UNKNOWN
+        foreign = (self.label_split[here] == 0) & ~unknown
+        on_grid = self._position[here] >= 0
+        source = np.full(len(self._positions), -1)
+        source[self._position[here[on_grid]]] = here[on_grid]
+        kept = np.ones(len(source), dtype=bool)
         if self.split[step] == SPLITS.index("train"):
             key = int(self.times[step].timestamp()) % 2**63  # before 1970 it is negative
-            kept = np.random.default_rng([self.seed, key]).random(cells) < self.background_share
-            kept[self._cell[here]] = True
-        unknown = self._kind[here] == UNKNOWN
-        foreign = here[(self.label_split[here] == 0) & ~unknown]
+            draws = np.random.default_rng([self.seed, key]).random(len(source))
+            kept = (draws < self.background_share) | (source >= 0)
         dropped = {
-            "background_not_sampled": int(cells - kept.sum()),
-            "storm_in_another_split": len(foreign),
+            "background_not_sampled": int(len(kept) - kept.sum()),
+            "storm_in_another_split": int(foreign.sum()),
             "label_unknown": int(unknown.sum()),
         }
-        kept[self._cell[foreign]] = False
-        kept[self._cell[here[unknown]]] = False
-        return kept, source, dropped
+        kept[self._position[here[on_grid & (foreign | unknown)]]] = False
+        between = here[~on_grid & ~foreign & ~unknown]
+        corners = np.concatenate([self._positions[kept], self._corner[between]])
+        return corners, np.concatenate([source[kept], between]), dropped
 
     def count(self, step: int) -> int:
         """Number of patches that are kept of one time step."""
-        return int(self.keep(step)[0].sum()) if self.split[step] > 0 else 0
+        return len(self.keep(step)[0]) if self.split[step] > 0 else 0
 
     def of_steps(self, first: int, last: int) -> tuple[Columns, dict[str, int]]:
         """Lists the patches of the steps from `first` up to and without `last`.
 
         Returns:
-            ``step``, ``cell`` (row * columns + column), ``source`` (row of `labels`, -1 for
-            background), ``kind``, ``group`` and ``split`` of each patch, ordered by step and
-            cell; and counts of what was left out, by reason.
+            ``step``, ``corner``, ``source`` (row of `labels`, -1 for background), ``kind``,
+            ``group`` and ``split`` of each patch, ordered by step and as `keep` gives them; and
+            counts of what was left out, by reason.
         """
-        found: dict[str, list[IntArray]] = {k: [] for k in ("step", "cell", "source")}
+        found: dict[str, list[IntArray]] = {k: [] for k in ("step", "corner", "source")}
         dropped = dict.fromkeys(DROPPED, 0)
         for step in first + np.flatnonzero(self.split[first:last] > 0):
-            kept, source, left = self.keep(int(step))
-            cells = np.flatnonzero(kept)
-            found["step"].append(np.full(len(cells), step))
-            found["cell"].append(cells)
-            found["source"].append(source[cells])
+            corners, source, left = self.keep(int(step))
+            found["step"].append(np.full(len(corners), step))
+            found["corner"].append(corners)
+            found["source"].append(source)
             dropped = {k: n + left[k] for k, n in dropped.items()}
         none = np.array([], dtype=np.int64)
         columns: Columns = {
@@ -142,7 +149,7 @@ class Listing:
         kind = np.full(len(columns["step"]), GROUPS.index("background"), dtype=np.int8)
         labelled = columns["source"] >= 0
         kind[labelled] = self._kind[columns["source"][labelled]]
-        group = self._group(kind.astype(np.int64), columns["step"], columns["cell"])
+        group = self._group(kind.astype(np.int64), columns["step"], columns["corner"])
         columns |= {
             "kind": kind,
             "group": group.astype(np.int16),
@@ -163,15 +170,15 @@ def overlapping(
     With lags a sample holds the fields of several times: two samples a lag apart share some.
 
     Args:
-        samples: ``step, row, column``, ordered by step.
+        samples: ``step, corner``, ordered by step.
         chosen: positions of some of them.
         grid: where patches lie.
         times: times of the steps.
         lags: hours, zero or negative.
     """
     near = np.zeros(len(samples), dtype=bool)
-    step, row, column = (samples[k].to_numpy() for k in ("step", "row", "column"))
-    around = grid.columns if grid.is_global else 0
+    step = samples["step"].to_numpy()
+    top, left = grid.top_left(samples["corner"].to_numpy())
     apart = pd.to_timedelta(sorted({a - b for a in lags for b in lags}), unit="h")
     for i in chosen:
         for other in times.get_indexer(times[step[i]] + apart):
@@ -181,11 +188,11 @@ def overlapping(
             if grid.whole:
                 near[first:last] = True
                 continue
-            down = np.abs(row[first:last] - row[i]) * grid.stride
-            east = np.abs(column[first:last] - column[i])
-            if around:
-                east = np.minimum(east, around - east)
-            near[first:last] |= (down < grid.size) & (east * grid.stride < grid.size)
+            down = np.abs(top[first:last] - top[i])
+            east = np.abs(left[first:last] - left[i])
+            if grid.is_global:
+                east = np.minimum(east, len(grid.longitude) - east)
+            near[first:last] |= (down < grid.size) & (east < grid.size)
     return near
 
 
@@ -199,61 +206,52 @@ class Cutter:
 
     def __init__(self, fields: npt.NDArray[np.float32], grid: PatchGrid) -> None:
         self.grid = grid
-        shape, stride = grid.shape, grid.stride
-        self.whole = (fields.shape[-1] - shape[1]) // stride + 1  # columns that do not wrap
-        self.windows = _windows(fields, shape, stride)
-        if self.whole < grid.columns:
-            ends = fields[..., self.whole * stride :], fields[..., : shape[1] - 1]
-            self.wrapped = _windows(np.concatenate(ends, axis=-1), shape, stride)
+        width = grid.shape[1]
+        self.whole = fields.shape[-1] - width + 1  # from there on they wrap
+        self.windows = sliding_window_view(fields, grid.shape, axis=(2, 3))
+        if grid.is_global and not grid.whole:
+            ends = np.concatenate([fields[..., self.whole :], fields[..., : width - 1]], axis=-1)
+            self.wrapped = sliding_window_view(ends, grid.shape, axis=(2, 3))
 
     def cut(
         self,
         step: npt.NDArray[np.integer],
-        cell: npt.NDArray[np.integer],
+        corner: npt.NDArray[np.integer],
         out: npt.NDArray[np.float32],
     ) -> None:
         """Cuts patches.
 
         Args:
             step: of each patch, index into the time axis, shape (n,).
-            cell: row * columns + column of each patch; neighbours in a row are cut together.
+            corner: of each patch; neighbours in a row are cut together.
             out: takes the patches, shape (n, variable, height, width), row 0 in the north.
         """
-        columns = self.grid.columns
-        place = step.astype(np.int64) * (self.grid.rows * columns) + cell
-        column = cell % columns
-        new = np.diff(place, prepend=-2) != 1
-        new |= (column == 0) | (column == self.whole)
+        if len(step) == 0:
+            return
+        stride = self.grid.stride
+        top, left = self.grid.top_left(corner)
+        wraps = left >= self.whole
+        new = np.ones(len(step), dtype=bool)
+        new[1:] = np.diff(left) != stride
+        for same in (step, top, wraps):
+            new[1:] |= same[1:] != same[:-1]
         begins = np.flatnonzero(new)
-        ends = np.append(begins, len(place))[1:]
-        runs = (
-            np.stack([begins, ends, step[begins], cell[begins]]).T.tolist() if len(begins) else []
-        )
-        for begin, end, at, first in runs:
-            row, left = divmod(first, columns)
+        ends = np.append(begins, len(step))[1:]
+        runs = np.stack([begins, ends, step[begins], top[begins], left[begins]]).T.tolist()
+        for begin, end, at, row, first in runs:
             windows = self.windows
-            if left >= self.whole:
-                windows, left = self.wrapped, left - self.whole
-            some = windows[at, :, row, left : left + end - begin]
+            if first >= self.whole:
+                windows, first = self.wrapped, first - self.whole
+            some = windows[at, :, row, first : first + (end - begin - 1) * stride + 1 : stride]
             out[begin:end] = some.transpose(1, 0, 2, 3)
-
-
-def _windows(
-    fields: npt.NDArray[np.float32], shape: tuple[int, int], stride: int
-) -> npt.NDArray[np.float32]:
-    return sliding_window_view(fields, shape, axis=(2, 3))[:, :, ::stride, ::stride]
 
 
 def sample_coordinates(
     step: npt.NDArray[np.integer],
-    cell: npt.NDArray[np.integer],
+    corner: npt.NDArray[np.integer],
     times: pd.DatetimeIndex,
     grid: PatchGrid,
 ) -> dict[str, FloatArray | npt.NDArray[np.datetime64]]:
     """Time and centre of each sample: ``time``, ``latitude`` and ``longitude``."""
-    rows, columns = np.divmod(cell, grid.columns)
-    return {
-        "time": times.to_numpy()[step],
-        "latitude": grid.centre_latitude()[rows],
-        "longitude": grid.centre_longitude()[columns],
-    }
+    latitude, longitude = grid.centre(corner)
+    return {"time": times.to_numpy()[step], "latitude": latitude, "longitude": longitude}

@@ -1,6 +1,6 @@
 """What a patch store will hold, decided before any field is read: labels, splits, listing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -132,12 +132,19 @@ def plan_store(
     times = pd.DatetimeIndex(fields.indexes["time"])
     grid = grid_of(fields, patches)
     split = time_split(times, splits, [str(lag) for lag in fields["lag"].values])
+    between = [
+        _with_corner(labeller(times, moved, split).table, moved)
+        for moved in _grids_between(grid, patches)
+    ]
     labels = labeller(times, grid, split)
     if labels.unlabelled.any():
         split = np.where(labels.unlabelled, 0, split)
+    training = split == SPLITS.index("train")
+    between = [table[training[table["step"].to_numpy()]] for table in between]
+    table = pd.concat([_with_corner(labels.table, grid), *between], ignore_index=True)
     listing = Listing(
-        labels.table,
-        separate_storms(labels.table, split),
+        table,
+        separate_storms(table, split),
         times,
         split,
         grid,
@@ -161,6 +168,20 @@ def grid_of(fields: xr.DataArray, patches: Patches) -> PatchGrid:
         patches.stride,
         patches.whole_field,
     )
+
+
+def _with_corner(table: pd.DataFrame, grid: PatchGrid) -> pd.DataFrame:
+    corner = grid.corner(table["row"].to_numpy(), table["column"].to_numpy())
+    return table.drop(columns=["row", "column"]).assign(corner=corner)
+
+
+def _grids_between(grid: PatchGrid, patches: Patches) -> list[PatchGrid]:
+    """The same grid begun at every other multiple of `train_stride` below the stride."""
+    if grid.whole or not patches.train_stride:
+        return []
+    starts = range(0, patches.stride, patches.train_stride)
+    moved = [replace(grid, first=(south, east)) for south in starts for east in starts]
+    return [g for g in moved[1:] if g.rows > 0 and g.columns > 0]
 
 
 def counts_of(

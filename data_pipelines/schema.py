@@ -46,6 +46,7 @@ class PatchGrid:
         stride: points from one patch to the next.
         whole: there is one patch a time step, the whole field, and its central cell is all of it;
             `size` and `stride` do not count.
+        first: points south and east of the first grid point at which the first patch begins.
     """
 
     latitude: FloatArray
@@ -53,6 +54,7 @@ class PatchGrid:
     size: int
     stride: int
     whole: bool = False
+    first: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         """Refuses what cannot be cut.
@@ -97,7 +99,9 @@ class PatchGrid:
     @property
     def rows(self) -> int:
         """Number of patches from north to south."""
-        return 1 if self.whole else (len(self.latitude) - self.size) // self.stride + 1
+        if self.whole:
+            return 1
+        return (len(self.latitude) - self.first[0] - self.size) // self.stride + 1
 
     @property
     def columns(self) -> int:
@@ -105,7 +109,9 @@ class PatchGrid:
         n = len(self.longitude)
         if self.whole:
             return 1
-        return n // self.stride if self.is_global else (n - self.size) // self.stride + 1
+        if self.is_global:
+            return n // self.stride
+        return (n - self.first[1] - self.size) // self.stride + 1
 
     @property
     def margin(self) -> int:
@@ -114,14 +120,35 @@ class PatchGrid:
 
     def centre_latitude(self) -> FloatArray:
         """Latitude of the centre of each row of patches, degrees north, shape (rows,)."""
-        start = np.arange(self.rows) * self.stride
-        return np.asarray(self.latitude[0] - self.dlat * (start + (self.shape[0] - 1) / 2))
+        top = self.first[0] + np.arange(self.rows) * self.stride
+        return self._centre_latitude(top)
 
     def centre_longitude(self) -> FloatArray:
         """Longitude of the centre of each column, degrees east in [0, 360), shape (columns,)."""
-        start = np.arange(self.columns) * self.stride
-        middle = start + (self.shape[1] - 1) / 2
+        left = self.first[1] + np.arange(self.columns) * self.stride
+        return self._centre_longitude(left)
+
+    def _centre_latitude(self, top: npt.NDArray[np.integer]) -> FloatArray:
+        return np.asarray(self.latitude[0] - self.dlat * (top + (self.shape[0] - 1) / 2))
+
+    def _centre_longitude(self, left: npt.NDArray[np.integer]) -> FloatArray:
+        middle = left + (self.shape[1] - 1) / 2
         return np.asarray((self.longitude[0] + self.dlon * middle) % 360.0)
+
+    def corner(self, row: npt.NDArray[np.integer], column: npt.NDArray[np.integer]) -> IntArray:
+        """The grid point, counted row by row, in the north-western corner of patches."""
+        top = self.first[0] + np.asarray(row, dtype=np.int64) * self.stride
+        left = self.first[1] + np.asarray(column, dtype=np.int64) * self.stride
+        return np.asarray(top * len(self.longitude) + left % len(self.longitude))
+
+    def top_left(self, corner: npt.NDArray[np.integer]) -> tuple[IntArray, IntArray]:
+        """Points south and east of the first grid point at which patches of a corner begin."""
+        return np.divmod(np.asarray(corner, dtype=np.int64), len(self.longitude))
+
+    def centre(self, corner: npt.NDArray[np.integer]) -> tuple[FloatArray, FloatArray]:
+        """Latitude and longitude of the centres of patches of a corner; degrees, [0, 360)."""
+        top, left = self.top_left(corner)
+        return self._centre_latitude(top), self._centre_longitude(left)
 
     def cells(self, latitude: FloatArray, longitude: FloatArray) -> tuple[IntArray, IntArray]:
         """The patch in whose central cell each point lies.
@@ -141,12 +168,12 @@ class PatchGrid:
             inside = (y >= 0) & (y < self.shape[0]) & (self.is_global | (x < self.shape[1]))
             return np.where(inside, 0, -1), np.where(inside, 0, -1)
         if self.is_global:
-            x = (x - self.margin) % len(self.longitude)
+            x = (x - self.first[1] - self.margin) % len(self.longitude)
             column = x // self.stride
         else:
             # A point just west of the first column comes out near 360 and is outside as it should.
-            column = np.floor_divide(x - self.margin, self.stride)
-        row = np.floor_divide(y - self.margin, self.stride)
+            column = np.floor_divide(x - self.first[1] - self.margin, self.stride)
+        row = np.floor_divide(y - self.first[0] - self.margin, self.stride)
         inside = (row >= 0) & (row < self.rows) & (column >= 0) & (column < self.columns)
         return np.where(inside, row, -1), np.where(inside, column, -1)
 

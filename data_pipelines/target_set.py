@@ -48,7 +48,7 @@ def assign_splits(
     storm, or whose field values (with lags, those of other times too), the target set holds.
 
     Args:
-        gather: gives ``split, kind, usable, source, cell, step, group`` of all samples.
+        gather: gives ``split, kind, usable, source, corner, step, group`` of all samples.
         listing: of the samples.
         target_per_group: samples of each group in the target set.
         lags: of the fields, hours.
@@ -80,16 +80,14 @@ def assign_splits(
 
 
 def _training_samples(gather: Gather, listing: Listing, positions: IntArray) -> pd.DataFrame:
-    """``position, step, row, column, group, storms, incident_id`` of training samples."""
+    """``position, step, corner, group, storms, incident_id`` of training samples."""
     source = gather("source", -1)[positions]
-    row, column = np.divmod(gather("cell", 0)[positions], listing.grid.columns)
     labelled = source >= 0
     table = pd.DataFrame(
         {
             "position": positions,
             "step": gather("step", 0)[positions],
-            "row": row,
-            "column": column,
+            "corner": gather("corner", 0)[positions],
             "group": gather("group", 0)[positions],
         }
     )

@@ -29,6 +29,18 @@ def store(small_files, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def dense(small_files, tmp_path_factory):
+    """The same with incidents of train at every grid point of the central cell."""
+    path = tmp_path_factory.mktemp("dense") / "patches.zarr"
+    return open_store(build(small_files, path, patches=Patches(8, 2, 0.2, train_stride=1)))
+
+
+@pytest.fixture(scope="module", params=["store", "dense"])
+def either(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
 def fields(small_files):
     return open_fields([small_files[0]], ["msl", "vo850"], lags=LAGS, hemisphere_sign=["vo850"])
 
@@ -37,9 +49,9 @@ def grid_of(fields):
     return PatchGrid(fields["latitude"].values, fields["longitude"].values, 8, 2)
 
 
-def test_patches_are_the_fields_around_their_centres(store, fields):
+def test_patches_are_the_fields_around_their_centres(either, fields):
     """Oracle: select by coordinates from the eager fields, wrapped by modulo."""
-    eager = fields.compute()
+    store, eager = either, fields.compute()
     rng = np.random.default_rng(0)
     crossing = np.flatnonzero((store["longitude"] > 345) | (store["longitude"] < 15))
     for i in [*rng.choice(store.sizes["sample"], 40), *crossing[:20]]:
@@ -50,12 +62,12 @@ def test_patches_are_the_fields_around_their_centres(store, fields):
         np.testing.assert_array_equal(one["patches"].values, wanted.values)
 
 
-def test_labels_agree_with_the_catalogue(store, small):
+def test_labels_agree_with_the_catalogue(either, small):
     """Oracle: distance in degrees of every catalogue entry to every centre, sample by sample."""
     _, catalogue = small
     half = 5.0
     by_time = dict(list(catalogue.groupby("time")))
-    table = store[["time", "latitude", "longitude", "group"]].compute().to_dataframe()
+    table = either[["time", "latitude", "longitude", "group"]].compute().to_dataframe()
     checked = 0
     for row in table.sample(1500, random_state=0).itertuples():
         entries = by_time.get(row.time)
@@ -93,7 +105,7 @@ def test_natural_prevalence_and_disjoint_splits(store, fields):
     assert 0.12 < share < 0.22  # less what overlaps the target set
 
 
-def test_no_training_sample_holds_a_field_value_of_the_target_set(store):
+def test_no_training_sample_holds_a_field_value_of_the_target_set(either):
     """Oracle: the (time, point) pairs of every sample, lags included, as sets."""
     lags = [pd.Timedelta(lag) for lag in LAGS]
 
@@ -102,7 +114,7 @@ def test_no_training_sample_holds_a_field_value_of_the_target_set(store):
         lon = (np.round(row.longitude / 5 - 3.5).astype(int) + np.arange(8)) % 72
         return {(row.time + lag, y, x) for lag in lags for y in lat for x in lon}
 
-    table = store[["time", "latitude", "longitude", "split"]].compute().to_dataframe()
+    table = either[["time", "latitude", "longitude", "split"]].compute().to_dataframe()
     table["split"] = [SPLITS[s] for s in table["split"]]
     held = set()
     for row in table[table["split"] == "target"].itertuples():
@@ -111,10 +123,43 @@ def test_no_training_sample_holds_a_field_value_of_the_target_set(store):
         assert held.isdisjoint(points(row))
 
 
+def near(table, entry, degrees):
+    east = (table["longitude"] - entry.longitude + 180) % 360 - 180
+    return ((table["latitude"] - entry.latitude).abs() <= degrees) & (east.abs() <= degrees)
+
+
+def test_incidents_of_train_come_at_every_point_of_the_central_cell(store, dense, small):
+    """Oracle: the corners of the cells that hold an entry, counted by hand; else all the same."""
+    place = ["time", "latitude", "longitude"]
+    kept = ["label", "group", "split", "incident_id"]
+    before, after = (s[[*place, *kept]].compute().to_dataframe() for s in (store, dense))
+    for frame in (before, after):
+        frame[["latitude", "longitude"]] = frame[["latitude", "longitude"]].round(3)
+    training = [SPLITS.index(name) for name in ("dropped", "train", "target")]
+    others = [f[~f["split"].isin(training)].reset_index(drop=True) for f in (before, after)]
+    pd.testing.assert_frame_equal(*others)
+
+    entries = small[1]
+    times = after.loc[after["split"] == SPLITS.index("train"), "time"]
+    elsewhere = set(after.loc[after["split"] > SPLITS.index("target"), "incident_id"])
+    samples = after[after["split"].isin(training) & (after["group"] > 0)]
+    checked = 0
+    for entry in entries[
+        entries["time"].isin(times) & (entries["latitude"].abs() < 60)
+    ].itertuples():
+        table = entries[entries["time"] == entry.time]
+        apart = near(table, entry, 10.0)
+        if not set(table["storm_id"][apart]) & elsewhere:
+            # Cells are half open: an entry lies in 2 x 2 of those that begin at every point.
+            assert near(samples[samples["time"] == entry.time], entry, 5.0).sum() == 4
+            checked += 1
+    assert checked > 100
+
+
 def test_whole_fields_a_lag_apart_overlap():
     grid = PatchGrid(np.linspace(60.0, 40, 5), np.arange(0.0, 30, 5), 0, 1, whole=True)
     times = pd.date_range("2001-01-01", periods=6, freq="12h")
-    samples = pd.DataFrame({"step": np.arange(6), "row": 0, "column": 0})
+    samples = pd.DataFrame({"step": np.arange(6), "corner": 0})
     near = overlapping(samples, np.array([3]), grid, times, [-24.0, 0.0])
     assert near.tolist() == [False, True, False, True, False, True]
 
@@ -160,14 +205,17 @@ def test_cutting_is_slicing_of_the_wrapped_fields():
     for longitude in (np.arange(0.0, 360.0, 30.0), np.arange(10.0, 34.0, 2.0)):
         grid = PatchGrid(np.linspace(40.0, -40.0, 9), longitude, 4, 2)
         values = rng.normal(size=(3, 2, 9, 12)).astype(np.float32)
-        cells = grid.rows * grid.columns
-        step = np.r_[np.zeros(cells, dtype=int), 2, 2, 2]
-        cell = np.r_[np.arange(cells), 0, 3, cells - 1]
+        row, column = np.indices((grid.rows, grid.columns)).reshape(2, -1)
+        left = rng.integers(0, 12 if grid.is_global else 9, 50)
+        places = np.r_[2 * row, 0, 0, 2, rng.integers(0, 6, 50)]  # the last lie anywhere
+        along = np.r_[2 * column, 0, 6, 8, left]
+        step = np.r_[np.zeros(len(row), dtype=int), 2, 2, 2, np.sort(rng.integers(0, 3, 50))]
         out = np.full((len(step), 2, 4, 4), np.nan, dtype=np.float32)
-        Cutter(values, grid).cut(step, cell, out)
-        for k, (s, c) in enumerate(zip(step, cell, strict=True)):
-            y, x = (2 * v + np.arange(4) for v in divmod(c, grid.columns))
-            np.testing.assert_array_equal(out[k], values[s].take(y, 1).take(x % 12, 2))
+        Cutter(values, grid).cut(step, 12 * places + along, out)
+        np.testing.assert_array_equal(grid.corner(row, column), 24 * row + 2 * column)
+        for k, (s, y, x) in enumerate(zip(step, places, along, strict=True)):
+            y, x = y + np.arange(4), (x + np.arange(4)) % 12
+            np.testing.assert_array_equal(out[k], values[s].take(y, 1).take(x, 2))
 
 
 def test_same_inputs_give_the_same_store_and_no_second_build(small_files, tmp_path, store):
@@ -210,10 +258,14 @@ def test_unfinished_or_missing_store_is_refused(small_files, tmp_path):
         ({"splits": Splits(gap="1d", target_per_group=500)}, "target_per_group"),
         ({"patches": Patches(80, 2)}, r"`patches.size` must be at most"),
         ({"patches": Patches(8, 2, 0.0)}, r"`patches.background_share`"),
+        ({"patches": {"train_stride": 3}}, r"`patches.train_stride` must divide"),
+        ({"patches": {"train_stride": 1, "whole_field": True}}, r"must be 0 with"),
     ],
 )
 def test_bad_settings(small_files, tmp_path, changes, words):
     with pytest.raises(InputError, match=words):
+        if isinstance(changes.get("patches"), dict):
+            changes = {"patches": Patches(**changes["patches"])}
         build(small_files, tmp_path / "p.zarr", **changes)
     assert not list(tmp_path.iterdir())  # nothing half written
 

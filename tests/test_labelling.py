@@ -195,6 +195,19 @@ def test_bad_rules(files, tmp_path, incidents, words):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Incidents(rule="mask", mask=Mask("outline")),
+        Incidents(rule="exceedance", exceedance=Exceedance("t2m")),
+    ],
+)
+def test_areas_have_no_place_between_the_patches(files, tmp_path, rule):
+    with pytest.raises(InputError, match="train_stride` needs incidents at points"):
+        build(files, tmp_path / "p.zarr", rule, patches=Patches(4, 2, train_stride=1))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("rule", ["mask", "exceedance"])
 def test_what_is_wrong_with_the_files_of_a_rule_is_found(files, tmp_path, rule):
     (tmp_path / "junk.nc").write_text("no file of fields")

@@ -95,8 +95,7 @@ def test_stride_map_lies_on_the_training_patches(small_files):
     grid = PatchGrid(fields["latitude"].values, fields["longitude"].values, 8, 2)
     row, column = (a.ravel() for a in np.mgrid[: grid.rows, : grid.columns])
     patches = np.empty((len(row), fields.sizes["variable"], grid.size, grid.size), np.float32)
-    cells = row * grid.columns + column
-    Cutter(fields.values, grid).cut(np.zeros(len(row), int), cells, patches)
+    Cutter(fields.values, grid).cut(np.zeros(len(row), int), grid.corner(row, column), patches)
     with torch.no_grad():
         wanted = torch.sigmoid(log_odds(model.model(model.normalise(patches)))).numpy()
     got = found.sel(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,14 +12,30 @@ GLOBE = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
 REGION = PatchGrid(np.arange(70, 29, -2.5), np.arange(290, 371, 2.5), 12, 4)
 
 
-@pytest.mark.parametrize("grid", [GLOBE, REGION, PatchGrid(GLOBE.latitude, GLOBE.longitude, 9, 3)])
+@pytest.mark.parametrize(
+    "grid",
+    [
+        GLOBE,
+        REGION,
+        PatchGrid(GLOBE.latitude, GLOBE.longitude, 9, 3),
+        replace(GLOBE, first=(3, 2)),
+        replace(REGION, first=(1, 3)),
+    ],
+)
 def test_central_cells_tile_the_domain(grid):
     """Brute force: each grid point lies in the cell of the patches that hold it, at most one."""
     owner = np.full((len(grid.latitude), len(grid.longitude)), -1)
     for row in range(grid.rows):
         for column in range(grid.columns):
-            y = row * grid.stride + grid.margin + np.arange(grid.stride)
-            x = (column * grid.stride + grid.margin + np.arange(grid.stride)) % len(grid.longitude)
+            corner = grid.corner(np.array([row]), np.array([column]))
+            top, left = (int(v[0]) for v in grid.top_left(corner))
+            assert top == grid.first[0] + row * grid.stride
+            assert left == (grid.first[1] + column * grid.stride) % len(grid.longitude)
+            y = top + grid.margin + np.arange(grid.stride)
+            x = (left + grid.margin + np.arange(grid.stride)) % len(grid.longitude)
+            latitude, longitude = grid.centre(corner)
+            assert latitude == grid.centre_latitude()[row]
+            assert (longitude - grid.centre_longitude()[column]) % 360 == pytest.approx(0)
             cell = owner[np.ix_(y, x)]
             assert (cell == -1).all()
             owner[np.ix_(y, x)] = row * grid.columns + column
