@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from forks import in_a_child, in_a_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_train import Killed, run
@@ -42,21 +42,6 @@ def everything(folder):
     return kept, (folder / "history.csv").read_text()
 
 
-def in_a_child(work) -> int:
-    """Number of a process that does it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    return child
-
-
 def kill_again_and_again(folder) -> None:
     """Trains in processes that are killed at random moments, until one comes to the end."""
     rng, kills, longest = random.Random(0), 0, 0.4
@@ -85,8 +70,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_network(tmp_path):
         f"train(Path({str(tmp_path / 'whole')!r}), False);"
         f"kill_again_and_again(Path({str(tmp_path / 'killed')!r}))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=200)
+    in_a_process(code)
     assert everything(tmp_path / "killed") == everything(tmp_path / "whole")
 
 

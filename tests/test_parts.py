@@ -4,14 +4,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from forks import in_a_child, in_a_process
 from hypothesis import given
 from hypothesis import strategies as st
 from test_build import LAGS, SPLIT
@@ -140,45 +139,34 @@ def test_interrupted_while_it_is_finished(reference, small_files, tmp_path, monk
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.zarr", "quality.json"]
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path[:0] = [{tests!r}]
-import pytest, test_parts
-from data_pipelines.cluster import Cluster
-test_parts.shrink(pytest.MonkeyPatch())
-print("ready", flush=True)
-test_parts.build(({fields!r}, {catalogue!r}), Path({path!r}), cluster=Cluster("threads", 1))
-"""
+def kill_five_times(files, path) -> None:
+    """Builds in processes that are killed at random moments, each after one more part."""
+    shrink(pytest.MonkeyPatch())
+    rng = np.random.default_rng(0)
+
+    def parts():
+        return len(list(path.with_name("killed.zarr.parts").glob("*.npz")))
+
+    for _ in range(5):
+        before = parts()
+        child = in_a_child(lambda: build(files, path, cluster=Cluster("threads", 1)))
+        while parts() == before:
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+            time.sleep(0.002)
+        time.sleep(float(rng.random()) * 0.05)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with pytest.raises(InputError, match="no patch store"):
+            open_store(path)
 
 
-@pytest.mark.timeout(300)
 def test_killed_at_random_moments_it_goes_on_to_the_same_store(reference, small_files, tmp_path):
     path = tmp_path / "killed.zarr"
-    script = SCRIPT.format(
-        tests=str(Path(__file__).parent),
-        fields=str(small_files[0]),
-        catalogue=str(small_files[1]),
-        path=str(path),
+    in_a_process(
+        "from pathlib import Path; from test_parts import kill_five_times;"
+        f"kill_five_times({[str(f) for f in small_files]!r}, Path({str(path)!r}))"
     )
-    rng = np.random.default_rng(0)
-    kills, progress = 0, []
-    while kills < 5:
-        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
-            assert child.stdout.readline() == b"ready\n"
-            before = len(progress)
-            # At least one more part each time, so that it comes to an end.
-            wanted = len(list((tmp_path / "killed.zarr.parts").glob("*.npz"))) + 1
-            while child.poll() is None and before == len(progress):
-                if len(list((tmp_path / "killed.zarr.parts").glob("*.npz"))) >= wanted:
-                    progress.append(wanted)
-                time.sleep(0.002)
-            time.sleep(float(rng.random()) * 0.05)
-            child.kill()
-            kills += 1
-            with pytest.raises(InputError, match="no patch store"):
-                open_store(path)
-    assert progress == sorted(set(progress)) and len(progress) == 5
+    assert len(list((tmp_path / "killed.zarr.parts").glob("*.npz"))) >= 5
     build(small_files, path)
     same(reference, path)
 

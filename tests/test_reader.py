@@ -42,7 +42,7 @@ def test_packed_images(tmp_path):
 
 
 def test_stored_samples_are_the_loaded_split(store):
-    """Also through a DataLoader with two workers, which are started afresh."""
+    """Also through a DataLoader with a worker, which is started afresh."""
     index = positions(store, "train")
     loaded, samples = load_split(store, "train"), StoredSamples(store, index)
     loader = torch.utils.data.DataLoader(
@@ -51,7 +51,7 @@ def test_stored_samples_are_the_loaded_split(store):
             torch.utils.data.RandomSampler(samples), 64, drop_last=False
         ),
         collate_fn=_whole,
-        num_workers=2,
+        num_workers=1,
         multiprocessing_context="spawn",
     )
     seen = list(loader)
