@@ -165,6 +165,14 @@ def test_bad_tdr_input():
     with pytest.raises(InputError, match="at least two groups"):
         Tdr(1, ETA)
     model, batch, target, _ = problem("linear")
+    with pytest.raises(InputError, match="at least two groups"):
+        Tdr().step(model, batch, target)
+    with pytest.raises(InputError, match="`learning_rate` must be positive"):
+        Tdr(3).step(model, batch, target)
+    with pytest.raises(InputError, match="must be given the optimiser"):
+        Tdr(3, ETA, TdrSettings(lookahead="optimizer")).step(model, batch, target)
+    with pytest.raises(InputError, match="`steps_in_all` must be positive"):
+        Tdr(3, ETA, TdrSettings(start=0.5)).step(model, batch, target)
     broken = Batch(target.patches * float("nan"), target.labels, target.groups)
     for rule in (Tdr(3, ETA), LearningToReweight(), MetaWeightNet(ETA)):
         with pytest.raises(InputError, match="target loss must be finite"):

@@ -10,8 +10,8 @@ from data_pipelines.schema import GROUPS
 from weather_tdr.checkpoints import load_checkpoint, save_checkpoint
 from weather_tdr.data import Batch
 from weather_tdr.image_models import make_network
-from weather_tdr.methods.method import Method, load_method, names
-from weather_tdr.methods.tdr import TdrSettings
+from weather_tdr.methods.method import Method, load_method, method_of, names
+from weather_tdr.methods.tdr import Tdr, TdrSettings
 from weather_tdr.models import PatchNet
 from weather_tdr.schedules import cosine, stepped
 from weather_tdr.train import Train, fit
@@ -42,7 +42,7 @@ def run(folder, method, model=None, target=None, **kw):
     history = fit(
         model, toy(300, 0), target, method, Train(**arguments), folder=folder,
         validate=validate, names=("background", "hard_negative", "incident")
-        if (load_method(method) if isinstance(method, str) else method).weights_per == "group"
+        if method_of(method).weights_per == "group"
         else ("normal", "incident"), **kw,
     )  # fmt: skip
     return model, history
@@ -67,6 +67,25 @@ def test_every_method_learns(tmp_path, method):
     shares = on_disk[[c for c in on_disk if c.startswith("share_")]].sum(axis=1)
     np.testing.assert_allclose(shares, 1.0)
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_tdr_as_a_method_of_its_own():
+    """The settings of `tdr` without its name; a loss of one's own; a wrong number of groups."""
+    seen = []
+
+    def noted(logits, labels):
+        seen.append(len(labels))
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+    wanted, history = run(None, "tdr")
+    rule = Tdr(settings=load_method("tdr").tdr, loss=noted)
+    model, again = run(None, rule)
+    for name, value in wanted.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    pd.testing.assert_frame_equal(history, again)
+    assert len(seen) >= 60 and rule.groups == 0  # what is given stays as it is
+    with pytest.raises(InputError, match=r"`Tdr\.groups` must be the number .* got 2 for 3"):
+        run(None, Tdr(2, settings=load_method("tdr").tdr))
 
 
 @pytest.mark.parametrize("method", ["tdr", "tdr_faithful", "uniform", "meta_weight_net"])

@@ -159,6 +159,7 @@ def make_plan(
     batch: int,
     target_batch: int = 0,
     names: tuple[str, ...],
+    rule: Tdr | None = None,
 ) -> Plan:
     """Puts a method together for one network and data set.
 
@@ -173,6 +174,7 @@ def make_plan(
         batch: samples a step.
         target_batch: samples of the target set a step; 0 is all of it.
         names: of the groups.
+        rule: gives its loss, in place of the method's.
 
     Raises:
         InputError: the target set lacks a group or shares samples with train.
@@ -195,7 +197,12 @@ def make_plan(
     classes = torch.bincount(
         labels, minlength=int(max(train.labels.max(), target.labels.max())) + 1
     )
-    loss = make_loss(method.loss, classes, margin_scale(model))
+    if rule is not None and rule.groups not in (0, number):
+        raise InputError(
+            f"`Tdr.groups` must be the number of groups of the samples, got {rule.groups} for "
+            f"{number}. Leave it out."
+        )
+    loss = make_loss(method.loss, classes, margin_scale(model)) if rule is None else rule.loss
     rate, decay = float(optimizer.param_groups[0]["lr"]), decay_of(model, optimizer)
     stepper: Stepper
     if method.weighting == "tdr":

@@ -19,7 +19,8 @@ from weather_tdr.augment import Augment, crop_flip
 from weather_tdr.checkpoints import Checkpoints, restore_training, training_state
 from weather_tdr.data import Batch, Samples, digest, named_samples, samples_of
 from weather_tdr.devices import autocast, compiled, eager, fits
-from weather_tdr.methods.method import Method, load_method
+from weather_tdr.methods.method import Method, method_of
+from weather_tdr.methods.tdr import Tdr
 from weather_tdr.optimizers import Average, make_optimizer
 from weather_tdr.plan import by_weight, make_plan
 from weather_tdr.schedules import SCHEDULES
@@ -36,7 +37,7 @@ def fit(
     model: nn.Module,
     train: Samples | tuple[Tensor, ...],
     target: Samples | tuple[Tensor, ...],
-    method: str | Method = "tdr",
+    method: str | Method | Tdr = "tdr",
     settings: Train | None = None,
     *,
     folder: Path | None = None,
@@ -57,7 +58,8 @@ def fit(
         train: training samples: a `Batch`, `StoredSamples`, or a tuple of inputs, labels and (if
             they are not the labels) groups.
         target: the target set, likewise: small, balanced, no sample of it in `train`.
-        method: a name of `configs/methods/`, a path, or a `Method`.
+        method: a name of `configs/methods/`, a path, a `Method`, or `Tdr` for its settings and
+            loss with a weight a group.
         settings: how to train.
         folder: where `history.csv`, `checkpoints/` and `tensorboard/` go; None keeps nothing on
             disk.
@@ -82,7 +84,7 @@ def fit(
         RankLost: another process has died.
     """
     settings = settings or Train()
-    recipe = load_method(method) if isinstance(method, str) else method
+    recipe = method_of(method)
     augment = _checked(settings, augment, validate)
     train_set, target_set, names = by_weight(samples_of(train), samples_of(target), recipe, names)
     steps = settings.steps
@@ -109,6 +111,7 @@ def fit(
         batch=settings.batch,
         target_batch=settings.target_batch,
         names=names,
+        rule=method if isinstance(method, Tdr) else None,
     )
     pool = train_set.and_then(target_set)
     groups = pool.groups

@@ -12,7 +12,7 @@ from data_pipelines.errors import InputError, unknown_name
 from weather_tdr import configs_folder
 from weather_tdr.methods.losses import NAMES as LOSSES
 from weather_tdr.methods.losses import PRIOR_AWARE
-from weather_tdr.methods.tdr import TdrSettings
+from weather_tdr.methods.tdr import Tdr, TdrSettings
 from weather_tdr.settings import read_yaml
 
 Weighting = Literal[
@@ -133,6 +133,19 @@ def load_method(name: str) -> Method:
             raise InputError(f"method `{name}`: no such file. Check the path.")
         raise unknown_name("method", name, names(), " Or give the path of a YAML file.")
     return _read(path.resolve(), path.stat().st_mtime_ns)
+
+
+def method_of(given: str | Method | Tdr) -> Method:
+    """The method that a name, a path or `Tdr` stands for.
+
+    Raises:
+        InputError: as `load_method`.
+    """
+    if isinstance(given, Tdr):
+        return Method(
+            "tdr", weighting="tdr", target="steer", weights_per="group", tdr=given.settings
+        )
+    return load_method(given) if isinstance(given, str) else given
 
 
 @lru_cache

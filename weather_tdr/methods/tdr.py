@@ -1,7 +1,7 @@
 """Targeted data-driven regularization: the target set steers the group weights."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,86 +11,27 @@ from weather_tdr import ranks
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import (
     Hypergradient,
-    Way,
     hypergradient,
     pick,
 )
 from weather_tdr.methods.lookahead import Decay, add_gradient, leave_gradient
 from weather_tdr.methods.losses import Loss, cross_entropy
+from weather_tdr.methods.tdr_settings import TdrSettings
+
+__all__ = ["Tdr", "TdrSettings"]
 
 MEMORY = 0.9  # of the running mean of normalised hypergradients
 HIGHEST = 100.0  # upper limit of a weight in the projection of the reference implementation
-
-
-@dataclass(frozen=True)
-class TdrSettings:
-    """How the target set steers the group weights.
-
-    Attributes:
-        update: `projected`: w <- Pi(w - alpha h), Pi clips to [0, 100] and divides by the sum (the
-            reference implementation); `exponentiated`: w <- w exp(-alpha h / eta), normalised;
-            `normalised`: the same with the running mean of h / |h| in place of h / eta, so that
-            alpha means the same on every problem and to the end of the training.
-        alpha: step of the weights.
-        every: steps between two moves of the weights.
-        start: share of all steps before the weights move.
-        floor: no weight falls below this share of 1/groups.
-        pull: share of the logits (relative to equal weights) lost at each move, so that weights
-            stay away from the corners; not for `projected`.
-        average: share of the old in the running mean of the weights that is used; 0 is none.
-        realise: the weights as factors in the `loss`; as sampling `shares` of the groups in each
-            batch; or `split` between both: sampled half way to equal shares, the rest in the loss.
-        lag: a new weight acts from the next step on, which saves a backward pass with BatchNorm.
-        hypergradient: `auto`, `per_group`, `forward_mode`, `double_backward`,
-            `finite_difference`.
-        lookahead: `sgd`, or `optimizer`: with the momentum or moments of the optimiser.
-        target_l2: whether the weight decay enters the target loss as L2.
-        finish: share of the last steps in which the target set joins the training batches; the
-            weights stand still then.
-    """
-
-    update: Literal["projected", "exponentiated", "normalised"] = "projected"
-    alpha: float = 0.1
-    every: int = 10
-    start: float = 0.0
-    floor: float = 0.0
-    pull: float = 0.0
-    average: float = 0.0
-    realise: Literal["loss", "shares", "split"] = "loss"
-    lag: bool = False
-    hypergradient: Way = "auto"
-    lookahead: Literal["sgd", "optimizer"] = "sgd"
-    target_l2: bool = False
-    finish: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            InputError: a number out of range.
-        """
-        if not self.alpha > 0 or self.every < 1:
-            raise InputError(
-                f"`tdr.alpha` and `tdr.every` must be positive, got {self.alpha} and {self.every}."
-            )
-        for name in ("start", "floor", "pull", "average", "finish"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"`tdr.{name}` must be at least 0 and below 1, got {getattr(self, name)}."
-                )
-        if self.update == "projected" and self.pull:
-            raise InputError(
-                "`tdr.pull` acts on logits, which `update: projected` has not. "
-                "Use `exponentiated` or `normalised`."
-            )
 
 
 @dataclass
 class Tdr:
     """TDR for one's own loop: `step` stands where `loss.backward()` stood.
 
+    In `fit` it is a method; there only `settings` and `loss` are asked for.
+
     Attributes:
-        groups: number of groups.
+        groups: number of groups; `fit` knows it.
         learning_rate: eta of the lookahead; set it as the optimiser's changes.
         settings: how the weights move.
         loss: per-sample loss of train.
@@ -103,8 +44,8 @@ class Tdr:
     Generalization, KDD 2020.
     """
 
-    groups: int
-    learning_rate: float
+    groups: int = 0
+    learning_rate: float = 0.0
     settings: TdrSettings = field(default_factory=TdrSettings)
     loss: Loss = cross_entropy
     l2: Decay = 0.0
@@ -116,11 +57,35 @@ class Tdr:
         """Sets the first weights.
 
         Raises:
-            InputError: fewer than two groups.
+            InputError: one group.
         """
+        if self.groups:
+            self._refuse_one_group()
+        if len(self.weights) == 0 and self.groups:
+            self.weights = torch.full((self.groups,), 1.0 / self.groups)
+        self.steps = 0
+        self.moment = torch.zeros(self.groups)
+        self.moves = 0
+        self.hypergradient = torch.zeros(self.groups)
+        self.target_loss = float("nan")
+
+    def _refuse_one_group(self) -> None:
         if self.groups < 2:
             raise InputError(
                 f"TDR needs at least two groups to weigh, got {self.groups}. Label more groups."
+            )
+
+    def _check(self, batch: Batch, target: Batch) -> None:
+        """Refuses to begin with what it lacks.
+
+        Raises:
+            InputError: names it.
+        """
+        self._refuse_one_group()
+        if not self.learning_rate > 0:
+            raise InputError(
+                f"`learning_rate` must be positive, got {self.learning_rate}. Give that of the "
+                "optimiser."
             )
         if self.settings.lookahead == "optimizer" and self.optimizer is None:
             raise InputError("`lookahead: optimizer` must be given the optimiser, got none.")
@@ -129,13 +94,14 @@ class Tdr:
                 "`steps_in_all` must be positive for `tdr.start` or `tdr.finish`, got "
                 f"{self.steps_in_all}. Give the number of steps of the whole training."
             )
-        if len(self.weights) == 0:
-            self.weights = torch.full((self.groups,), 1.0 / self.groups)
-        self.steps = 0
-        self.moment = torch.zeros(self.groups)
-        self.moves = 0
-        self.hypergradient = torch.zeros(self.groups)
-        self.target_loss = float("nan")
+        for what, samples in (("batch", batch), ("target", target)):
+            # A rank may have no share of a small target set.
+            low, high = (int(v) for v in samples.groups.aminmax()) if len(samples) else (0, 0)
+            if low < 0 or high >= self.groups:
+                raise InputError(
+                    f"groups of the {what} must be 0 to {self.groups - 1}, got {low} to {high}. "
+                    "Give `Tdr` their number, or number them from 0."
+                )
 
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Moves the weights when it is their turn, and leaves the inner gradient in ``.grad``.
@@ -153,16 +119,11 @@ class Tdr:
 
         Raises:
             Diverged: the target loss is not finite.
-            InputError: a group number is out of range (looked at in the first step).
+            InputError: it lacks something, or a group number is out of range (looked at in the
+                first step).
         """
-        for what, samples in (("batch", batch), ("target", target)) if self.steps == 0 else ():
-            # A rank may have no share of a small target set.
-            low, high = (int(v) for v in samples.groups.aminmax()) if len(samples) else (0, 0)
-            if low < 0 or high >= self.groups:
-                raise InputError(
-                    f"groups of the {what} must be 0 to {self.groups - 1}, got {low} to {high}. "
-                    "Give `Tdr` their number, or number them from 0."
-                )
+        if self.steps == 0:
+            self._check(batch, target)
         like = next(model.parameters())
         if self.weights.dtype != like.dtype or self.weights.device != like.device:
             for name in ("weights", "moment"):
