@@ -13,6 +13,7 @@ from data_pipelines.cluster import Cluster, compute
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping, Groups
 from data_pipelines.labelling import Labeller, make_labeller
+from data_pipelines.opening import files_of
 from data_pipelines.patches import sample_coordinates
 from data_pipelines.planning import StorePlan, counts_of, plan_store
 from data_pipelines.quality import (
@@ -106,7 +107,7 @@ def store_attributes(
     """``settings`` and ``fingerprints``: all that decides a store. Reads the files."""
     return {
         "settings": store_settings(fields, incidents, patches, splits, groups, seed),
-        "fingerprints": fingerprint([*fields.paths, *incidents.inputs()]),
+        "fingerprints": fingerprint(files_of([*fields.paths, *incidents.inputs()])),
     }
 
 

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import logging
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,11 +126,14 @@ def _opened(path: Path) -> Iterator[TextIO]:
 def _read_csv(text: TextIO, head: str) -> pd.DataFrame:
     """One row a line. The basin `NA` is the North Atlantic, not a missing value."""
     first = next((line for line in head.splitlines() if line.strip()), "")
-    names = next(csv.reader([first], skipinitialspace=True), [])
+    separator, decimal = dialect(head)
+    names = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
     storms = [n for n in names if n.strip().lower() in USUAL_NAMES["storm_id"]]
     basins = [n for n in names if n.strip().lower() in ("basin", "subbasin")]
     table = pd.read_csv(
         text,
+        sep=separator,
+        decimal=decimal,
         dtype=dict.fromkeys([*storms, *basins], str),
         skipinitialspace=True,
         keep_default_na=False,
@@ -139,6 +143,14 @@ def _read_csv(text: TextIO, head: str) -> pd.DataFrame:
     table.index = pd.RangeIndex(2, 2 + len(table))
     table.attrs = {"format": "csv", "skipped": 0}
     return table
+
+
+def dialect(head: str) -> tuple[str, str]:
+    """Separator and decimal mark of a CSV file: also semicolons or tabs, then also commas."""
+    first, *lines = [line for line in head.splitlines() if line.strip()] or [""]
+    separator = max((",", ";", "\t"), key=first.count)
+    commas = separator != "," and any(re.search(r"\d,\d", line) for line in lines)
+    return separator, "," if commas else "."
 
 
 def _read_geojson(text: TextIO, path: Path) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """Finds time, latitude and longitude under their usual names and makes them canonical."""
 
+from collections.abc import Hashable
+
 import numpy as np
 import xarray as xr
 
@@ -16,6 +18,11 @@ AXIS_UNITS = {
     "latitude": {"degrees_north", "degree_north", "degrees_n", "degree_n"},
     "longitude": {"degrees_east", "degree_east", "degrees_e", "degree_e"},
 }
+
+
+def time_dim(data: xr.Dataset | xr.DataArray) -> Hashable | None:
+    """The dimension that has one of time's usual names, if there is one."""
+    return next((d for d in data.dims if str(d).lower() in TIME_NAMES), None)
 
 
 def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:

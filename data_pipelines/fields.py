@@ -37,8 +37,8 @@ def open_fields(
     Of several files those that cannot be opened are left out and reported.
 
     Args:
-        paths: NetCDF or GRIB files (joined along time and variables) or one Zarr store, on disk
-            or by its address (``gs://``, ``s3://``, ``https://``).
+        paths: NetCDF or GRIB files, also by patterns (joined along time and variables), or one
+            Zarr store, on disk or by its address (``gs://``, ``s3://``, ``https://``).
         variables: names, or CF standard names, of the variables.
         lags: offsets in time that become further variables, such as ``["0h", "-24h"]``.
         hemisphere_sign: variables that are multiplied by -1 south of the equator (vorticity-like).

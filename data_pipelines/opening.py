@@ -1,5 +1,6 @@
 """Opens the files of gridded fields, lazily, as one data set."""
 
+import glob
 import importlib.util
 import warnings
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import xarray as xr
 from xarray.backends import NetCDF4BackendEntrypoint
 
-from data_pipelines.coordinates import TIME_NAMES
+from data_pipelines.coordinates import time_dim
 from data_pipelines.errors import InputError
 from data_pipelines.proj import load_proj_first
 from data_pipelines.quality import UNREADABLE, Finding
@@ -28,14 +29,38 @@ SI_UNITS = {
     "degrees_celsius": ("K", 1.0, 273.15),
 }
 CHUNK_BYTES = 64 * 2**20
+ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zattrs")  # one of them lies in a store
 NETCDF = (b"CDF", b"\x89HDF")  # how such files begin
+
+
+def files_of(paths: Sequence[str | Path]) -> list[str | Path]:
+    """The files, stores and addresses that paths name: patterns such as ``era5_*.nc`` are met.
+
+    Raises:
+        InputError: a pattern that no file meets.
+    """
+    found: list[str | Path] = []
+    for path in paths:
+        if is_url(path):
+            found.append(str(path))
+            continue
+        place = Path(path).expanduser()
+        if place.exists() or not glob.has_magic(str(place)):
+            found.append(place)
+            continue
+        met = sorted(map(Path, glob.glob(str(place), recursive=True)))  # noqa: PTH207
+        if not met:
+            raise InputError(f"`fields.paths`: no file meets the pattern {path}. Check the path.")
+        found += met
+    return found
 
 
 def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
     """Opens files lazily and joins them; those that cannot be opened are left out and reported.
 
     Args:
-        paths: NetCDF or GRIB files, or one Zarr store, on disk or by its address.
+        paths: NetCDF or GRIB files, also by patterns, or one Zarr store, on disk or by its
+            address.
 
     Returns:
         All variables of all files, as the files name them, in the same units; and the findings.
@@ -43,7 +68,7 @@ def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
     Raises:
         InputError: no such file, none can be opened, or they cannot be joined.
     """
-    files = [str(p) if is_url(p) else Path(p).expanduser() for p in paths]
+    files = files_of(paths)
     if not files:
         raise InputError("`fields.paths` must name at least one NetCDF file or Zarr store, got [].")
     for file in files:
@@ -67,13 +92,29 @@ def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
         return parts[0], unread
     _same_units(parts)
     try:
-        joined = xr.combine_by_coords(parts, combine_attrs="override")
+        joined = _joined(parts)
     except (ValueError, KeyError) as error:
         raise InputError(
             f"`fields.paths`: cannot join {', '.join(map(str, files[:3]))}: {_first_line(error)}"
         ) from error
-    assert isinstance(joined, xr.Dataset)
     return joined, unread
+
+
+def _joined(parts: list[xr.Dataset]) -> xr.Dataset:
+    """Files side by side along time and variables; of the same variables they may overlap."""
+    try:
+        joined = xr.combine_by_coords(parts, combine_attrs="override")
+        assert isinstance(joined, xr.Dataset)
+        return joined
+    except ValueError as error:
+        time = time_dim(parts[0])
+        alike = all(set(p.data_vars) == set(parts[0].data_vars) for p in parts)
+        if "monotonic global indexes" not in str(error) or time is None or not alike:
+            raise
+    return xr.concat(
+        parts, dim=time, data_vars="minimal", coords="minimal", compat="override", join="exact",
+        combine_attrs="override",
+    )  # fmt: skip
 
 
 def _same_units(parts: list[xr.Dataset]) -> None:
@@ -121,6 +162,11 @@ def is_url(path: str | Path) -> bool:
 
 
 def _open_one(file: str | Path) -> xr.Dataset:
+    if isinstance(file, Path) and file.is_dir() and not any((file / n).exists() for n in ZARR):
+        raise InputError(
+            f"`fields.paths`: {file} is a folder, and no Zarr store. Write {file}/*.nc for the "
+            "files in it."
+        )
     if isinstance(file, str) or file.is_dir():
         return _open_zarr(file)
     engine = engine_of(file)
@@ -129,7 +175,7 @@ def _open_one(file: str | Path) -> xr.Dataset:
     dataset = xr.open_dataset(file, chunks={}, engine=engine, backend_kwargs=extra)
     # A chunk is a run of whole fields of about CHUNK_BYTES: what is read, is used whole.
     step = sum(v.nbytes // max(v.shape[0], 1) for v in dataset.data_vars.values() if v.ndim >= 3)
-    time = next((d for d in dataset.dims if str(d).lower() in TIME_NAMES), None)
+    time = time_dim(dataset)
     if time is not None and step:
         dataset = dataset.chunk({time: max(1, CHUNK_BYTES // step)})
     return dataset

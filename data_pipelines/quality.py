@@ -1,6 +1,7 @@
 """Quality control of fields: what is missing, infinite or impossible; and the report of it."""
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +33,9 @@ LIMITS = {
     "precipitation_amount": (-1.0, 3_000.0),
     "lwe_thickness_of_precipitation_amount": (-1e-3, 3.0),
 }
+log = logging.getLogger(__name__)
 FINITE = float(np.finfo(np.float32).max)
+COMPARED = 50  # repeated times whose copies are compared
 PROBLEMS = ("missing", "infinite", "impossible")
 UNREADABLE = "unreadable"
 READ_ERRORS = (OSError, RuntimeError, ValueError)  # of netCDF, HDF5, Zarr and its codecs
@@ -77,14 +80,17 @@ class Finding:
         return f"{self.variable}: {self.values} {self.problem} values, {when}"
 
 
+def limits(standard_name: str, name: str) -> tuple[float, float]:
+    """Lowest and highest possible value of a variable, SI units."""
+    known = PRESSURE if name in PRESSURE_NAMES else standard_name
+    return LIMITS.get(known, (-FINITE, FINITE))
+
+
 def limits_of(fields: xr.DataArray) -> list[tuple[float, float]]:
-    """Lowest and highest possible value of each variable of canonical fields."""
+    """The same of each variable of canonical fields."""
     standard = [str(v) for v in fields["standard_name"].values]
     base = [str(v) for v in fields["base_variable"].values]
-    return [
-        LIMITS.get(PRESSURE if b in PRESSURE_NAMES else s, (-FINITE, FINITE))
-        for s, b in zip(standard, base, strict=True)
-    ]
+    return [limits(s, b) for s, b in zip(standard, base, strict=True)]
 
 
 def check_block(
@@ -151,13 +157,15 @@ def time_findings(dataset: xr.Dataset) -> tuple[xr.Dataset, list[Finding]]:
         dataset: with an ascending coordinate ``time``.
 
     Returns:
-        The dataset without any copy of a repeated time, since nothing tells which is right; and
-        the findings. A step is missing where the usual step fits in between.
+        The dataset with one copy of a repeated time where all are equal, as where files overlap;
+        else without any, since nothing tells which is right; and the findings. A step is missing
+        where the usual step fits in between.
 
     Raises:
-        InputError: more than half of the times are repeated.
+        InputError: more than half of the times are repeated with other values.
     """
     found = []
+    dataset = _without_equal_copies(dataset)
     times = pd.DatetimeIndex(dataset.indexes["time"])
     repeated = times.duplicated(keep=False)
     if repeated.sum() > len(times) / 2:
@@ -184,6 +192,29 @@ def time_findings(dataset: xr.Dataset) -> tuple[xr.Dataset, list[Finding]]:
     elif dataset.sizes.get("expver", 1) > 1:
         found.append(_of_times("expver", "mixed", times))
     return dataset, found
+
+
+def _without_equal_copies(dataset: xr.Dataset) -> xr.Dataset:
+    """Leaves one of the copies of a time that are equal, where few times are repeated."""
+    times = pd.DatetimeIndex(dataset.indexes["time"])
+    repeated = times[times.duplicated()].unique()
+    if not 0 < len(repeated) <= COMPARED:
+        return dataset
+    surplus = [
+        copies[1:] for t in repeated if _equal(dataset, copies := np.flatnonzero(times == t))
+    ]
+    if not surplus:
+        return dataset
+    log.info("%d times stand in the fields several times, with equal values", len(surplus))
+    return dataset.isel(time=np.setdiff1d(np.arange(len(times)), np.concatenate(surplus)))
+
+
+def _equal(dataset: xr.Dataset, steps: npt.NDArray[np.integer]) -> bool:
+    try:
+        first, *others = (dataset.isel(time=int(step)).load() for step in steps)
+    except READ_ERRORS:
+        return False
+    return all(first.equals(other) for other in others)
 
 
 def _of_times(variable: str, problem: str, times: pd.DatetimeIndex) -> Finding:

@@ -1,6 +1,8 @@
 """Labels whole fields from one value a time, such as the rain on an island."""
 
+import gzip
 import logging
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.areas import BRIDGE
-from data_pipelines.coordinates import TIME_NAMES
+from data_pipelines.catalogues import dialect
+from data_pipelines.coordinates import time_dim
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.labels import PatchLabels, steps_of, storm_sets
 from data_pipelines.opening import engine_of
@@ -54,7 +57,10 @@ def read_series(series: Series) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, series: Series) -> pd.DataFrame:
-    table = pd.read_csv(path)
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig") as text:
+        separator, decimal = dialect("".join(islice(text, 20)))
+    table = pd.read_csv(path, sep=separator, decimal=decimal)
     for column in ("time", series.variable):
         if column not in table:
             raise unknown_name("`incidents.series`: column", column, table.columns)
@@ -75,7 +81,7 @@ def _read_netcdf(path: Path, series: Series) -> pd.DataFrame:
                 "`incidents.series.variable`", series.variable, map(str, dataset.data_vars)
             )
         values = dataset[series.variable]
-        time = next((d for d in values.dims if str(d).lower() in TIME_NAMES), None)
+        time = time_dim(values)
         if time is None or time not in dataset.coords:
             raise InputError(
                 f"`incidents.series.variable` must have a time axis, got `{series.variable}` with "

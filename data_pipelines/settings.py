@@ -17,8 +17,8 @@ class Fields:
     """Which fields to read.
 
     Attributes:
-        paths: NetCDF or GRIB files, or one Zarr store; the store may be an address such as
-            `gs://BUCKET/STORE.zarr`.
+        paths: NetCDF or GRIB files, also by patterns such as `era5_*.nc`, or one Zarr store; the
+            store may be an address such as `gs://BUCKET/STORE.zarr`.
         variables: names or CF standard names.
         lags: offsets in time that become further variables.
         hemisphere_sign: variables multiplied by the sign of latitude.

@@ -14,9 +14,10 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import select_variable
 from data_pipelines.incidents import REQUIRED, read_catalogue
 from data_pipelines.opening import is_url, open_files
-from data_pipelines.quality import Finding, time_findings
+from data_pipelines.quality import Finding, limits, time_findings
 from data_pipelines.schema import FloatArray, IntArray, is_global
 
+IMPOSSIBLE = 0.5  # share of impossible values from which on the units must be wrong
 SAMPLED = 5  # time steps that are looked at
 LONG = pd.Timedelta(days=60)  # longer than any storm lives
 
@@ -164,8 +165,14 @@ def _variable(dataset: xr.Dataset, name: str, steps: IntArray) -> Variable:
         except (OSError, RuntimeError, ValueError) as error:
             problem = f"it cannot be read: {error}"
     known = values[np.isfinite(values)]
+    low, high = limits(str(attributes.get("standard_name", "")), name)
     if not problem and not len(known):
         problem = f"all of it is missing at {len(steps)} times that were looked at"
+    elif not problem and ((known < low) | (known > high)).mean() > IMPOSSIBLE:
+        problem = (
+            f"its values, {known.min():g} to {known.max():g} {si}, are not possible, which is "
+            f"{low:g} to {high:g}; does the file say the right units (`{units}`)?"
+        )
     return Variable(
         name=name,
         stored_units=units,

@@ -113,7 +113,7 @@ def test_opening_computes_nothing(small_files):
         (lambda f: f.isel(longitude=[0, 1, 2, 4, 5]), "`longitude` must be regular"),
         (lambda f: f.rename(msl="mslp"), "`msl` is unknown. Did you mean `mslp`"),
         (lambda f: f.rename(longitude="east"), "coordinate `longitude` is unknown"),
-        (lambda f: xr.concat([f, f], "time"), "`time` must not repeat"),
+        (lambda f: xr.concat([f, f + 1], "time"), "`time` must not repeat"),
         (lambda f: f.expand_dims(level=[1, 2]), "got also `level` of 2"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from test_build import LAGS, SPLIT, build
 
+from data_pipelines import quality
 from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
@@ -100,12 +101,13 @@ def test_strict_makes_a_finding_an_error_and_leaves_the_parts(broken, tmp_path):
 
 
 def test_findings_along_time(small, tmp_path):
-    """Two steps missing, one given twice, the last three preliminary."""
+    """Two steps missing, one given twice with other values, the last three preliminary."""
     fields = small[0].isel(time=slice(0, 30))
     times = pd.DatetimeIndex(fields["time"].values)
     kept = np.r_[0:10, 12:20, 19, 20:30]
     version = np.where(kept >= 27, "0005", "0001")
-    broken = fields.isel(time=kept).assign_coords(expver=("time", version))
+    broken = fields.isel(time=kept).assign_coords(expver=("time", version)).copy(deep=True)
+    broken["msl"][18] += 1.0
     broken.to_netcdf(tmp_path / "times.nc")
     got = open_fields([tmp_path / "times.nc"], ["msl"])
     assert times[19] not in got.indexes["time"]
@@ -121,6 +123,21 @@ def test_findings_along_time(small, tmp_path):
     assert found["expver", "preliminary"]["first"] == at[27]
     np.testing.assert_array_equal(got.values[:10, 0], open_fields_of(fields, tmp_path)[:10, 0])
     assert "findings" not in open_fields([tmp_path / "whole.nc"], ["msl"]).attrs
+
+
+def test_equal_copies_of_a_time_cost_nothing(small, tmp_path, monkeypatch):
+    """As where files overlap; also with missing values; not where too many would be compared."""
+    fields = small[0].isel(time=slice(0, 12)).copy(deep=True)
+    fields["msl"][5, 3, :4] = np.nan
+    fields.isel(time=slice(0, 7)).to_netcdf(tmp_path / "a.nc")
+    fields.isel(time=slice(4, 12)).to_netcdf(tmp_path / "b.nc")
+    files = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    got = open_fields(files, ["msl"])
+    np.testing.assert_array_equal(got.values, open_fields_of(fields, tmp_path))
+    assert "findings" not in got.attrs
+    monkeypatch.setattr(quality, "COMPARED", 2)
+    got = open_fields(files, ["msl"])
+    assert got.sizes["time"] == 9 and '"repeated"' in got.attrs["findings"]
 
 
 def open_fields_of(dataset, folder):

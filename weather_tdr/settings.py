@@ -1,6 +1,7 @@
 """Reads settings from YAML into dataclasses: keys and types checked, near names offered."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,14 @@ class _Dataclass(Protocol):
 
 
 Kind = TypeVar("Kind", bound=_Dataclass)
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list",
+    "dict": "keys and values",
+}
 
 
 def read_yaml(
@@ -114,7 +123,25 @@ def _parsed(
         if cause is not None:
             raise cause from None
         where = " ".join(map(str, [path or "", *overrides])).strip()
-        raise InputError(f"{where}: {' '.join(str(error).split())}") from error
+        raise InputError(f"{where}: {_in_our_words(error)}") from error
+
+
+def _in_our_words(error: Exception) -> str:
+    """What the parser says, with the names that people know."""
+    text = " ".join(str(error).split())
+    if wrong := re.search(r'key "([^"]+)": Expected an? (.+?)\. Got value: (.*)$', text):
+        key, kind, value = wrong.groups()
+        if choices := re.search(r"Literal\[(.*)\]", kind):
+            known = [c.strip(" '") for c in choices[1].split(",")]
+            return f"`{key}`: {unknown_name('choice', value, known)}"
+        plain = re.sub(r"<class '(\w+)'>", r"\1", kind)
+        fix = f" Write [{value}]." if plain == "list" else ""
+        return f"`{key}` must be {KINDS.get(plain, plain)}, got {value}.{fix}"
+    if lacks := re.search(r"argument (--\S+): expected one argument", text):
+        return f"`{lacks[1]}` needs a value, got none. Write {lacks[1]}=VALUE."
+    if odd := re.search(r"unrecognized arguments: (.*)$", text):
+        return f"`{odd[1]}` is no override. Write --KEY=VALUE, such as --train.steps=500."
+    return text
 
 
 class _NoRepeats(yaml.SafeLoader):

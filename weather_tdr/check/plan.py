@@ -13,7 +13,7 @@ from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping
 from data_pipelines.incidents import select_rows
 from data_pipelines.labelling import Labeller, catalogue_labeller, make_labeller
-from data_pipelines.opening import is_url
+from data_pipelines.opening import files_of, is_url
 from data_pipelines.planning import StorePlan, grid_of, plan_store, time_split
 from data_pipelines.quality import findings_of
 from data_pipelines.survey import CatalogueSurvey, survey_catalogue
@@ -91,20 +91,28 @@ def check_plan(config: Config, facts: Facts) -> tuple[StorePlan, Codes] | None:
 
 def _check_files(config: Config, facts: Facts) -> None:
     """All files that are missing, not only the first."""
-    for path in [*config.fields.paths, *config.incidents.inputs()]:
-        if not is_url(path) and not Path(path).expanduser().exists():
-            facts.fail(f"no such file: {path}. Check the path.")
+    for path in _lacking([*config.fields.paths, *config.incidents.inputs()]):
+        facts.fail(f"no such file: {path}. Check the path.")
     if config.incidents.rule == "catalogue" and not config.incidents.catalogue:
         facts.fail(
             "`incidents.catalogue` must name a file for `incidents.rule: catalogue`, got none."
         )
 
 
+def _lacking(paths: list[str]) -> list[str]:
+    lacking = []
+    for path in paths:
+        try:
+            if not all(is_url(p) or Path(p).exists() for p in files_of([path])):
+                lacking.append(path)
+        except InputError:  # a pattern that no file meets
+            lacking.append(path)
+    return lacking
+
+
 def _open(config: Config, facts: Facts) -> xr.DataArray | None:
-    if facts.errors and any(e.startswith("no such file") for e in facts.errors):
-        there = [p for p in config.fields.paths if is_url(p) or Path(p).expanduser().exists()]
-        if len(there) < len(config.fields.paths):
-            return None
+    if _lacking(config.fields.paths):
+        return None
     try:
         fields = open_fields(**config.fields.arguments())
     except InputError as error:
