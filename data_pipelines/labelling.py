@@ -183,8 +183,8 @@ def _aside(folder: Path | None) -> Iterator[Path | None]:
 def _same_grid(field: xr.DataArray, grid: PatchGrid, name: str) -> None:
     if grid.first != (0, 0):
         raise InputError(
-            f"`patches.train_stride` needs incidents at points, got the areas of `{name}`. Take 0, "
-            "or `incidents.rule: catalogue`."
+            "`patches.incident_stride` needs incidents at points, got the areas of "
+            f"`{name}`. Take 0, or `incidents.rule: catalogue`."
         )
     for axis in ("latitude", "longitude"):
         wanted, got = getattr(grid, axis), field[axis].to_numpy().astype(float)

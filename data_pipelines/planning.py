@@ -24,6 +24,7 @@ from data_pipelines.target_set import assign_splits
 from data_pipelines.writing import unfinished
 
 STEPS_AT_ONCE = 4096
+INCIDENT = GROUPS.index("incident")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class StorePlan:
         names = self.listing.labels["incident_id"].to_numpy(dtype=object)
         found = {}
         for code, split in enumerate(SPLITS):
-            here = (codes == code) & (kind == GROUPS.index("incident"))
+            here = (codes == code) & (kind == INCIDENT)
             if code:
                 found[split] = names[source[here]], self.samples["step"][here]
         return found
@@ -140,7 +141,10 @@ def plan_store(
     if labels.unlabelled.any():
         split = np.where(labels.unlabelled, 0, split)
     training = split == SPLITS.index("train")
-    between = [table[training[table["step"].to_numpy()]] for table in between]
+    between = [
+        table[training[table["step"].to_numpy()] & (table["kind"] == INCIDENT).to_numpy()]
+        for table in between
+    ]
     table = pd.concat([_with_corner(labels.table, grid), *between], ignore_index=True)
     listing = Listing(
         table,
@@ -176,10 +180,10 @@ def _with_corner(table: pd.DataFrame, grid: PatchGrid) -> pd.DataFrame:
 
 
 def _grids_between(grid: PatchGrid, patches: Patches) -> list[PatchGrid]:
-    """The same grid begun at every other multiple of `train_stride` below the stride."""
-    if grid.whole or not patches.train_stride:
+    """The same grid begun at every other multiple of `incident_stride` below the stride."""
+    if grid.whole or not patches.incident_stride:
         return []
-    starts = range(0, patches.stride, patches.train_stride)
+    starts = range(0, patches.stride, patches.incident_stride)
     moved = [replace(grid, first=(south, east)) for south in starts for east in starts]
     return [g for g in moved[1:] if g.rows > 0 and g.columns > 0]
 

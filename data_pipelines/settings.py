@@ -206,8 +206,8 @@ class Patches:
         size: grid points a side.
         stride: grid points from one patch to the next.
         background_share: share of the background that training keeps.
-        train_stride: grid points from one incident or hard negative of train to the next: a
-            divisor of `stride` shows each at several places of the central cell, which makes more
+        incident_stride: grid points from one incident patch of train to the next: a divisor of
+            `stride` shows each incident at several places of the central cell, which makes more
             of few (rule `catalogue`); 0 is `stride`.
         whole_field: one patch a time, the whole field; then `stride` is only the network's.
     """
@@ -215,24 +215,26 @@ class Patches:
     size: int = 16
     stride: int = 4
     background_share: float = 0.25
-    train_stride: int = 0
+    incident_stride: int = 0
     whole_field: bool = False
 
     def __post_init__(self) -> None:
-        """Checks `train_stride`.
+        """Checks `incident_stride`.
 
         Raises:
             InputError: it does not divide the stride, or there is but one patch.
         """
-        if self.train_stride < 0 or (self.train_stride and self.stride % self.train_stride):
+        if self.incident_stride < 0 or (
+            self.incident_stride and self.stride % self.incident_stride
+        ):
             raise InputError(
-                f"`patches.train_stride` must divide `patches.stride` ({self.stride}), got "
-                f"{self.train_stride}. Take 0 to leave it out."
+                f"`patches.incident_stride` must divide `patches.stride` ({self.stride}), got "
+                f"{self.incident_stride}. Take 0 to leave it out."
             )
-        if self.train_stride and self.whole_field:
+        if self.incident_stride and self.whole_field:
             raise InputError(
-                "`patches.train_stride` must be 0 with `patches.whole_field`, got "
-                f"{self.train_stride}: there is one patch a time."
+                "`patches.incident_stride` must be 0 with `patches.whole_field`, got "
+                f"{self.incident_stride}: there is one patch a time."
             )
 
 

@@ -30,9 +30,9 @@ def store(small_files, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dense(small_files, tmp_path_factory):
-    """The same with incidents of train at every grid point of the central cell."""
+    """The same with incidents of train at every place of the central cell."""
     path = tmp_path_factory.mktemp("dense") / "patches.zarr"
-    return open_store(build(small_files, path, patches=Patches(8, 2, 0.2, train_stride=1)))
+    return open_store(build(small_files, path, patches=Patches(8, 2, 0.2, incident_stride=1)))
 
 
 @pytest.fixture(scope="module", params=["store", "dense"])
@@ -142,18 +142,20 @@ def test_incidents_of_train_come_at_every_point_of_the_central_cell(store, dense
     entries = small[1]
     times = after.loc[after["split"] == SPLITS.index("train"), "time"]
     elsewhere = set(after.loc[after["split"] > SPLITS.index("target"), "incident_id"])
-    samples = after[after["split"].isin(training) & (after["group"] > 0)]
+    incident = GROUPS.index("incident")
+    samples = after[after["split"].isin(training) & (after["group"] == incident)]
+    few, many = ((f["group"] != incident)[f["split"].isin(training)].sum() for f in (before, after))
+    assert few == many  # the others come once
     checked = 0
-    for entry in entries[
-        entries["time"].isin(times) & (entries["latitude"].abs() < 60)
-    ].itertuples():
+    strong = entries["time"].isin(times) & (entries["deepening_bergeron"] >= 1)
+    for entry in entries[strong & (entries["latitude"].abs() < 60)].itertuples():
         table = entries[entries["time"] == entry.time]
         apart = near(table, entry, 10.0)
         if not set(table["storm_id"][apart]) & elsewhere:
             # Cells are half open: an entry lies in 2 x 2 of those that begin at every point.
             assert near(samples[samples["time"] == entry.time], entry, 5.0).sum() == 4
             checked += 1
-    assert checked > 100
+    assert checked > 20
 
 
 def test_whole_fields_a_lag_apart_overlap():
@@ -258,8 +260,8 @@ def test_unfinished_or_missing_store_is_refused(small_files, tmp_path):
         ({"splits": Splits(gap="1d", target_per_group=500)}, "target_per_group"),
         ({"patches": Patches(80, 2)}, r"`patches.size` must be at most"),
         ({"patches": Patches(8, 2, 0.0)}, r"`patches.background_share`"),
-        ({"patches": {"train_stride": 3}}, r"`patches.train_stride` must divide"),
-        ({"patches": {"train_stride": 1, "whole_field": True}}, r"must be 0 with"),
+        ({"patches": {"incident_stride": 3}}, r"`patches.incident_stride` must divide"),
+        ({"patches": {"incident_stride": 1, "whole_field": True}}, r"must be 0 with"),
     ],
 )
 def test_bad_settings(small_files, tmp_path, changes, words):

@@ -203,8 +203,8 @@ def test_bad_rules(files, tmp_path, incidents, words):
     ],
 )
 def test_areas_have_no_place_between_the_patches(files, tmp_path, rule):
-    with pytest.raises(InputError, match="train_stride` needs incidents at points"):
-        build(files, tmp_path / "p.zarr", rule, patches=Patches(4, 2, train_stride=1))
+    with pytest.raises(InputError, match="incident_stride` needs incidents at points"):
+        build(files, tmp_path / "p.zarr", rule, patches=Patches(4, 2, incident_stride=1))
     assert not list(tmp_path.iterdir())
 
 
