@@ -109,6 +109,27 @@ def test_content_not_name_tells_format_and_compression(tmp_path, text):
     assert plain.attrs["format"] == recognise(text)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_separators_and_decimal_marks(tmp_path, separator, decimal):
+    """As spreadsheets write them; a decimal comma never stands beside commas as separators."""
+    if separator == decimal:
+        return
+    table = pd.DataFrame(
+        {
+            "time": ["2001-01-01 06:00", "2001-01-02"],
+            "latitude": [50.25, -10.0],
+            "longitude": [10.5, -20.25],
+            "storm_id": ["a", "b"],
+            "name": ["one; two", "x"],
+        }
+    )
+    table.to_csv(tmp_path / "c.csv", sep=separator, decimal=decimal, index=False)
+    got = read_catalogue(tmp_path / "c.csv")
+    assert list(got["latitude"]) == [50.25, -10.0] and list(got["longitude"]) == [10.5, 339.75]
+    assert list(got["name"]) == ["one; two", "x"]
+
+
 def test_a_storm_named_like_hurdat2_is_still_csv():
     assert recognise("storm_id,time,latitude,longitude\nAL092021,2021-08-26,1,2\n") == "csv"
 

@@ -250,7 +250,36 @@ def test_configurations_of_something_else_are_named(capsys):
     for path, word in (("benchmarks/mnist_49.yaml", "benchmark"), ("methods/tdr.yaml", "method")):
         with pytest.raises(SystemExit):
             main(["check", str(configs_folder() / path)])
-        assert f"that of a {word}: " in capsys.readouterr().err
+        assert f"is the configuration of a {word}: " in capsys.readouterr().err
+    for command, name in (("benchmark", "demo"), ("run", "mnist_49"), ("run", "tdr")):
+        with pytest.raises(SystemExit):
+            main([command, name])
+        assert f"{name}.yaml is the configuration of a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--train.steps=many", "`train.steps` must be a whole number, got many"),
+        ("--fields.variables=msl", "`fields.variables` must be a list, got msl. Write [msl]."),
+        ("--train.compile=maybe", "`train.compile` must be true or false, got maybe"),
+        ("--train.choose=bst", "`train.choose`: choice `bst` is unknown. Did you mean `best`?"),
+        ("--incidents.where=5", "`incidents.where` must be keys and values, got 5"),
+        ("--train.steps", "`--train.steps` needs a value, got none. Write --train.steps=VALUE."),
+        ("steps=5", "`steps=5` is no override. Write --KEY=VALUE"),
+    ],
+)
+def test_values_of_the_wrong_kind(given, said, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["check", "demo", given])
+    assert said in capsys.readouterr().err
+    if given.startswith("--") and "=" in given:  # the same in a file
+        key, value = given[2:].split("=")
+        section, name = key.split(".")
+        (tmp_path / "own.yaml").write_text(f"{section}: {{{name}: {value}}}")
+        with pytest.raises(SystemExit):
+            main(["check", str(tmp_path / "own.yaml")])
+        assert said in capsys.readouterr().err
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path, capsys):

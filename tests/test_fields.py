@@ -123,6 +123,23 @@ def test_bad_files_say_what_is_wrong(tmp_path, change, words):
         open_fields([tmp_path / "bad.nc"], ["msl"])
 
 
+def test_patterns_and_folders(tmp_path):
+    whole = make_field(LAT, LON, steps=6)
+    for k in range(3):
+        whole.isel(time=slice(2 * k, 2 * k + 2)).to_netcdf(tmp_path / f"part_{k}.nc")
+    got = open_fields([f"{tmp_path}/part_*.nc"], ["msl"])
+    whole.to_netcdf(tmp_path / "whole.nc")
+    xr.testing.assert_identical(
+        got.compute(), open_fields([tmp_path / "whole.nc"], ["msl"]).compute()
+    )
+    whole.to_netcdf(tmp_path / "odd[1].nc")  # a name that looks like a pattern
+    assert open_fields([tmp_path / "odd[1].nc"], ["msl"]).sizes["time"] == 6
+    with pytest.raises(InputError, match=r"no file meets the pattern .*\*\.grb"):
+        open_fields([tmp_path / "*.grb"], ["msl"])
+    with pytest.raises(InputError, match=r"is a folder, and no Zarr store. Write .*/\*\.nc"):
+        open_fields([tmp_path], ["msl"])
+
+
 def test_missing_and_foreign_files(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         open_fields([tmp_path / "none.nc"], ["msl"])

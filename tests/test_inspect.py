@@ -130,6 +130,15 @@ def test_paths_that_hold_nothing_known(tmp_path, capsys):
     assert "weather-tdr check" in fails(capsys, "inspect", tmp_path / "my.yaml")
     assert len(fails(capsys, "inspect", tmp_path / "noise.bin")) < 1000
     assert "`time` is unknown" in fails(capsys, "inspect", tmp_path / "table.csv")
+    (tmp_path / "empty.nc").write_bytes(b"")
+    assert "empty.nc, which is empty" in fails(capsys, "inspect", tmp_path / "empty.nc")
+
+
+def test_a_file_of_a_run_points_to_its_folder(tiny_run, capsys):
+    for name in ("model.json", "model.safetensors", "history.csv", "figures/reliability.png"):
+        (path,) = (tiny_run / "uniform").glob(name)
+        assert f"Use `weather-tdr inspect {tiny_run / 'uniform'}`" in fails(capsys, "inspect", path)
+    assert f"inspect {tiny_run}`" in fails(capsys, "inspect", tiny_run / "comparison.csv")
 
 
 @pytest.mark.parametrize("command", ["init", "check", "inspect", "run", "map", "benchmark"])

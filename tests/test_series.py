@@ -43,6 +43,8 @@ def test_csv_in_any_order(tmp_path):
     got = read_series(Series(str(tmp_path / "r.csv"), "tp"))
     assert list(got["time"]) == [pd.Timestamp("2001-01-01 12:00"), pd.Timestamp("2001-01-02")]
     assert np.isnan(got["tp"][0]) and got["tp"][1] == 3
+    (tmp_path / "s.csv").write_text("time;tp\n2001-01-02;3,5\n2001-01-03;0,25\n")
+    assert read_series(Series(str(tmp_path / "s.csv"), "tp"))["tp"].tolist() == [3.5, 0.25]
 
 
 def label(path, times, match_time="day", grid=GRID, **limits):

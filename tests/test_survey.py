@@ -26,6 +26,21 @@ def test_a_region_across_greenwich(tmp_path):
     assert survey.spacing == pytest.approx((2.5, 2.5)) and not survey.is_global
 
 
+def test_values_that_the_units_make_impossible(tmp_path):
+    """hPa that the file calls Pa; a few impossible values are a matter of quality control."""
+    fields = make_field(np.linspace(60, 40, 9), np.linspace(-20, 10, 13))
+    (fields / 100).assign(msl=(fields["msl"] / 100).assign_attrs(units="Pa")).to_netcdf(
+        tmp_path / "wrong.nc"
+    )
+    (found,) = survey_fields([tmp_path / "wrong.nc"]).variables
+    assert "are not possible, which is 80000 to 112000" in found.problem
+    assert "right units (`Pa`)" in found.problem
+    fields["msl"][0, 0] = 5.0
+    fields.to_netcdf(tmp_path / "few.nc")
+    (found,) = survey_fields([tmp_path / "few.nc"]).variables
+    assert found.problem == ""
+
+
 def test_a_few_steps_are_looked_at():
     assert sampled_steps(np.arange(101)).tolist() == [0, 25, 50, 75, 100]
     assert sampled_steps(np.array([4, 9])).tolist() == [4, 9]

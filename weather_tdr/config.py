@@ -22,12 +22,6 @@ from weather_tdr.maps import Maps
 from weather_tdr.settings import named, read_changed, read_yaml
 from weather_tdr.train_settings import Train
 
-# Keys that tell other configurations from that of a run, and what to do with those.
-OTHERS = dict.fromkeys(
-    ("imbalances", "methods", "seeds", "network", "run"),
-    "that of a benchmark: use `weather-tdr benchmark`",
-) | {"weighting": "that of a method: name it in `train.methods`"}
-
 
 @dataclass
 class Config:
@@ -151,18 +145,8 @@ def config_of_run(run: Path) -> Config:
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads the configuration of a run; see `read_yaml`.
-
-    Raises:
-        InputError: also for a configuration of something else.
-    """
-    try:
-        return read_yaml(Config, path, overrides)
-    except InputError as error:
-        for key, what in OTHERS.items():
-            if str(error).startswith(f"key `{key}` is unknown"):
-                raise InputError(f"CONFIG must be that of a run, got {path}, {what}.") from error
-        raise
+    """Reads the configuration of a run; see `read_yaml`."""
+    return read_yaml(Config, path, overrides)
 
 
 def configure(source: str | Path = "", **changes: Any) -> Config:

@@ -197,16 +197,18 @@ def detector_from_store(
 
 
 def commit() -> str:
-    """The commit of the code, or an empty text outside a repository."""
-    try:
+    """The commit of the code, or an empty text outside its own repository."""
+    ours = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+            ["git", *arguments], cwd=ours, capture_output=True, text=True, timeout=10, check=True
         )
+        return found.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != ours:  # it is installed inside another one
+            return ""
+        return git("describe", "--always", "--dirty")
     except (OSError, subprocess.SubprocessError):
         return ""
-    return found.stdout.strip()

@@ -18,6 +18,14 @@ class _Dataclass(Protocol):
 
 
 Kind = TypeVar("Kind", bound=_Dataclass)
+# Keys that only the configurations of one kind have, and what to do with those.
+OWN = (
+    dict.fromkeys(("imbalances", "methods", "network", "run", "seeds"), "a benchmark: "
+    "use `weather-tdr benchmark`")
+    | dict.fromkeys(("fields", "incidents", "patches", "splits", "synthetic"), "a run: use "
+    "`weather-tdr run`")
+    | {"weighting": "a method: name it in `methods`"}
+)  # fmt: skip
 KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -42,7 +50,9 @@ def read_yaml(
     Raises:
         InputError: no such file, no YAML, an unknown key or a value of the wrong type.
     """
-    return _parsed(kind, given | ({} if path is None else _load(path)), path, overrides)
+    values = {} if path is None else _load(path)
+    _refuse_other_kinds(values, kind, path)
+    return _parsed(kind, given | values, path, overrides)
 
 
 def read_changed(kind: type[Kind], path: Path | None, changes: Mapping[str, Any]) -> Kind:
@@ -57,6 +67,7 @@ def read_changed(kind: type[Kind], path: Path | None, changes: Mapping[str, Any]
         InputError: as `read_yaml`.
     """
     values = {} if path is None else _load(path)
+    _refuse_other_kinds(values, kind, path)
     check_keys(values, kind)
     return _parsed(kind, _merged(values, changes, kind), path)
 
@@ -72,8 +83,19 @@ def named(source: str | Path, folder: Path) -> Path:
         return path
     if not (folder / f"{source}.yaml").is_file():
         known = [p.stem for p in folder.glob("*.yaml")]
+        others = (folder.parent, folder / "benchmarks", folder / "methods")
+        if place := next((f for f in others if (f / f"{source}.yaml").is_file()), None):
+            _refuse_other_kinds(_load(place / f"{source}.yaml"), None, place / f"{source}.yaml")
         raise unknown_name("configuration", str(source), known, " Or give the path of a YAML file.")
     return folder / f"{source}.yaml"
+
+
+def _refuse_other_kinds(values: Mapping[str, Any], kind: Any, path: Path | None) -> None:
+    """Refuses the configuration of something else, and says of what."""
+    hints = typing.get_type_hints(kind) if kind is not None else {}
+    for key in values:
+        if key in OWN and key not in hints:
+            raise InputError(f"{path} is the configuration of {OWN[key]}.")
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any], kind: Any) -> dict[str, Any]:

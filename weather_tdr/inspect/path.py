@@ -57,6 +57,13 @@ def _inspect_folder(folder: Path) -> Facts:
     raise InputError(f"PATH must hold {READABLE}, got the folder {folder} without any of them.")
 
 
+def _folder_of_run(path: Path) -> Path | None:
+    """The run, or folder of a method, that a file lies in."""
+    signs = ("model.json", "scores.json", "config.yaml")
+    inside = list(path.resolve().parents)[:2]
+    return next((p for p in inside if any((p / sign).is_file() for sign in signs)), None)
+
+
 def _is_store(folder: Path) -> bool:
     """Whether a Zarr group says of itself that it is a patch store."""
     try:
@@ -67,6 +74,8 @@ def _is_store(folder: Path) -> bool:
 
 
 def _inspect_file(path: Path) -> Facts:
+    if path.stat().st_size == 0:
+        raise InputError(f"PATH must hold {READABLE}, got {path}, which is empty.")
     if path.suffix in (".yaml", ".yml"):
         raise InputError(
             f"{path} is a configuration. Use `weather-tdr check {path}` to see what it would do."
@@ -84,5 +93,9 @@ def _inspect_file(path: Path) -> Facts:
             return inspect_incidents(table)
         return inspect_catalogue(survey_catalogue(path))
     except InputError as error:
+        if folder := _folder_of_run(path):
+            raise InputError(
+                f"{path} is one of the files of {folder}. Use `weather-tdr inspect {folder}`."
+            ) from error
         reason = "".join(c for c in str(error) if c.isprintable())[:MOST_TEXT]
         raise InputError(f"PATH must hold {READABLE}, got {path}: {reason}") from error
