@@ -14,6 +14,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.survey import survey_fields
 from weather_tdr.cli import main
 from weather_tdr.config import read_config
+from weather_tdr.first import splits
 from weather_tdr.first.commented_yaml import Key, commented_yaml
 from weather_tdr.first.configuration import write_first_config
 from weather_tdr.first.fields import choose_patches
@@ -67,6 +68,7 @@ def test_what_is_chosen(odd_files, small, tmp_path):
     assert values["fields"]["hemisphere_sign"] == ["vo850"]
     assert values["incidents"]["where"] == {"deepening_bergeron": {"min": 1.0}}
     assert (values["patches"]["size"], values["patches"]["stride"]) == (8, 2)  # 40 degrees
+    assert values["patches"]["incident_stride"] == 1
     # Oracle: storms of the catalogue that are explosive between the days of a split.
     table = small[1][small[1]["deepening_bergeron"] >= 1]
     for split in ("train", "validation", "test"):
@@ -122,6 +124,12 @@ def test_only_the_period_of_the_catalogue_is_used(odd_files, tmp_path):
     table[table["time"].between("2001-01-03", "2001-01-20")].to_csv(tmp_path / "part.csv")
     values = first(tmp_path, fields, catalogue=str(tmp_path / "part.csv"))
     assert values["fields"]["period"] == "2001-01-03/2001-01-20"
+
+
+def test_many_incidents_come_once(odd_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(splits, "INCIDENT_PATCHES", 10)
+    fields, catalogue = odd_files
+    assert "incident_stride" not in first(tmp_path, fields, catalogue=str(catalogue))["patches"]
 
 
 def test_inputs_that_do_not_fit(odd_files, tmp_path):

@@ -29,7 +29,12 @@ from weather_tdr.first.incidents import (
     choose_period,
     exceedance_keys,
 )
-from weather_tdr.first.splits import SHARES, choose_splits, choose_training
+from weather_tdr.first.splits import (
+    SHARES,
+    choose_incident_stride,
+    choose_splits,
+    choose_training,
+)
 
 READ_AT_MOST = 2**30  # bytes of fields that are read to find incidents in them
 GAP_HOURS = 48.0
@@ -180,11 +185,14 @@ def _planned(
     here = incident_times[(incident_times >= times[0]) & (incident_times <= times[-1])]
     plan, of_splits = choose_splits(times, here, gap, planner)
     target: int = of_splits[-1].value
+    codes = plan.assigned(target)[0]
+    at_points = any(k.name == "incidents.catalogue" for k in of_incidents)
     return [
         *of_fields,
         *of_incidents,
         *of_patches,
         background,
+        *(choose_incident_stride(plan, codes) if at_points else []),
         *of_splits,
-        *choose_training(plan.assigned(target)[0]),
+        *choose_training(codes),
     ]

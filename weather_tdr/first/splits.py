@@ -7,7 +7,7 @@ import pandas as pd
 
 from data_pipelines.errors import InputError
 from data_pipelines.planning import StorePlan
-from data_pipelines.schema import SPLITS
+from data_pipelines.schema import GROUPS, SPLITS
 from data_pipelines.settings import Splits
 from data_pipelines.target_set import refuse_early
 from weather_tdr.first.commented_yaml import Key
@@ -19,6 +19,7 @@ ENOUGH = 5  # incidents of a split above which more do not matter for the choice
 PASSES = 20  # over the training samples
 BATCH = 128
 STEPS = (500, 3000)
+INCIDENT_PATCHES = 20_000  # of training, that are enough
 
 
 def choose_splits(
@@ -137,6 +138,30 @@ def _keys(splits: Splits, incidents: dict[str, int]) -> list[Key]:
             "(background, hard negatives, incidents), taken out of the training period. "
             "It may take at most half of the incidents away from training.",
         ),
+    ]
+
+
+def choose_incident_stride(plan: StorePlan, codes: np.ndarray) -> list[Key]:
+    """At how many places of the central cell training sees each incident.
+
+    Args:
+        plan: of the store, with each incident once.
+        codes: split of each of its samples.
+    """
+    stride = plan.listing.grid.stride
+    here = (codes == SPLITS.index("train")) & (plan.samples["kind"] == GROUPS.index("incident"))
+    once = int(here.sum())
+    steps = [2**k for k in range(stride.bit_length()) if stride % 2**k == 0]
+    step = next((s for s in steps if once * (stride // s) ** 2 <= INCIDENT_PATCHES), stride)
+    if step == stride:
+        return []
+    return [
+        Key(
+            "patches.incident_stride",
+            step,
+            f"Training sees each of its {once} incident patches at {(stride // step) ** 2} places "
+            "of the central cell, cut from the fields themselves.",
+        )
     ]
 
 
