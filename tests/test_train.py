@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,22 @@ def test_tdr_as_a_method_of_its_own():
     assert len(seen) >= 60 and rule.groups == 0  # what is given stays as it is
     with pytest.raises(InputError, match=r"`Tdr\.groups` must be the number .* got 2 for 3"):
         run(None, Tdr(2, settings=load_method("tdr").tdr))
+
+
+def test_before_its_start_steered_sampling_is_ordinary_training():
+    """The losses of `uniform` up to the step at which the shares begin, others from then on."""
+    settings = TdrSettings(update="normalised", realise="shares", start=0.5, every=1)
+    s = {"log_every": 1, "steps": 40}
+    steered = run(None, Tdr(settings=settings), s=s)[1]
+    ordinary = run(None, replace(load_method("uniform"), weights_per="group"), s=s)[1]
+    np.testing.assert_allclose(steered["loss"][:20], ordinary["loss"][:20], rtol=1e-5)
+    shares = [[c for c in h if c.startswith("share_")] for h in (steered, ordinary)]
+    assert shares[0] == shares[1]
+    pd.testing.assert_frame_equal(steered[shares[0]][:20], ordinary[shares[0]][:20])
+    assert ((steered[shares[0]].iloc[20] - 1 / 3).abs() < 0.05).all()  # equal, then steered
+    assert (steered["loss"] != ordinary["loss"])[20:].all()
+    weights = steered.filter(like="weight_")
+    assert weights[:20].nunique(axis=1).eq(1).all() and weights.iloc[-1].nunique() == 3
 
 
 @pytest.mark.parametrize("method", ["tdr", "tdr_faithful", "uniform", "meta_weight_net"])

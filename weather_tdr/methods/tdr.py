@@ -129,11 +129,12 @@ class Tdr:
             for name in ("weights", "moment"):
                 setattr(self, name, getattr(self, name).detach().to(like))
         scale = self.scale(batch)
-        turn = self.turn
+        turn, natural = self.turn, self.natural
         self.steps += 1
         if not turn:
             losses = self.loss(model(batch.patches), batch.labels)
-            return leave_gradient(model, (self.weights[batch.groups] * scale * losses).sum())
+            factor = scale if natural else self.weights[batch.groups] * scale
+            return leave_gradient(model, (factor * losses).sum())
         way = self.settings.hypergradient
         way = pick(model, self.groups) if way == "auto" else way
         lag = self.settings.lag and way != "per_group"  # which has both gradients anyway
@@ -168,25 +169,31 @@ class Tdr:
         )
 
     @property
+    def natural(self) -> bool:
+        """True while samples come and count as in ordinary training, before sampling is steered."""
+        early = self.steps < self.settings.start * self.steps_in_all
+        return early and self.settings.realise != "loss"
+
+    @property
     def finishing(self) -> bool:
         """True in the last steps: the target set may join, and the weights stand still."""
         share = self.settings.finish
         return share > 0 and self.steps >= self.steps_in_all * (1.0 - share)
 
     def scale(self, batch: Batch) -> Tensor:
-        """Factor c_i of each sample: 1/b; with sampled shares one over its group's number.
+        """Factor c_i of each sample: 1/b; with steered shares one over its group's number.
 
         Both are numbers over all ranks.
         """
         ones = torch.ones(len(batch), dtype=self.weights.dtype, device=self.weights.device)
-        if self.settings.realise == "loss":
+        if self.settings.realise == "loss" or self.natural:
             return ones / ranks.total(len(batch))
         counts = torch.bincount(batch.groups, minlength=self.groups)
         return ones / ranks.sum_over_ranks([counts])[0][batch.groups]
 
     def shares(self) -> Tensor | None:
         """Share of each group in the batches to draw; None draws as the samples come."""
-        if self.settings.realise == "loss":
+        if self.settings.realise == "loss" or self.natural:
             return None
         if self.settings.realise == "shares":
             return self.weights

@@ -18,7 +18,8 @@ class TdrSettings:
             alpha means the same on every problem and to the end of the training.
         alpha: step of the weights.
         every: steps between two moves of the weights.
-        start: share of all steps before the weights move.
+        start: share of all steps before the weights move. With steered shares that part is
+            ordinary training, on samples as they come.
         floor: no weight falls below this share of 1/groups.
         pull: share of the logits (relative to equal weights) lost at each move, so that weights
             stay away from the corners; not for `projected`.
