@@ -56,12 +56,14 @@ def test_what_each_use_of_the_target_set_draws(method, early, late):
 def test_tdr_draws_its_shares_and_lets_the_target_set_join_at_the_end():
     plan, pool = planned("tdr")
     plan.stepper.weights = torch.tensor([0.1, 0.3, 0.6])
-    for step, joins in ((0, False), (69, False), (70, True), (99, True)):
+    natural = (50 * torch.bincount(pool.groups[:300]) / 300).tolist()
+    for step, joins in ((0, False), (59, False), (60, False), (79, False), (80, True), (99, True)):
         plan.stepper.steps = step
-        index = drawn(plan, [step] * 40)
+        index = drawn(plan, [step] * 42)  # seven epochs of samples as they come
         assert (index.max() >= 300) == joins
-        counts = torch.bincount(pool.groups[index], minlength=3) / 40
-        assert counts.tolist() == pytest.approx([5.7, 15.1, 29.2], abs=1.0)  # >= 1 each
+        counts = torch.bincount(pool.groups[index], minlength=3) / 42
+        wanted = natural if step < 60 else [5.7, 15.1, 29.2]  # >= 1 each
+        assert counts.tolist() == pytest.approx(wanted, abs=1.0)
     before = plan.stepper.weights.clone()
     plan.step(99, 0.1, pool[index[:50]], pool[torch.arange(300, 312)])
     assert torch.equal(plan.stepper.weights, before)  # they stand still
