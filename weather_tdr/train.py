@@ -163,7 +163,7 @@ def fit(
             f"{ranks.rank()}. Put `output` on a file system that all of them share."
         )
 
-    def take(index: Tensor) -> Batch:
+    def take(index: Tensor, augment: Augment | None) -> Batch:
         """This rank's part of the samples."""
         if augment is None:
             return pool[ranks.share(index)].to(device)
@@ -201,7 +201,7 @@ def fit(
                 rate = settings.learning_rate * SCHEDULES[settings.schedule](step, steps)
                 index, target_index = plan.draw(step)
                 used = target_index if plan.uses_target(step) else target_index[:0]
-                batch, target_batch = take(index), take(used)
+                batch, target_batch = take(index, augment), take(used, None)
                 optimizer.zero_grad(set_to_none=True)
                 try:
                     with autocast(device, settings.precision):
@@ -254,6 +254,8 @@ def fit(
     finally:
         plan.finish()
         log.close()
+    if writes:  # also where the process died between the last checkpoint and the history
+        log.save()
     if settings.choose == "best":
         assert best.network is not None
         model.load_state_dict(best.network)
