@@ -33,9 +33,22 @@ def written_whole(path: Path, ending: str = PARTIAL) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+        _keep(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _keep(folder: Path) -> None:
+    """Puts the names in a folder on disk, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError:  # some network file systems cannot
+            pass
+        finally:
+            os.close(handle)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

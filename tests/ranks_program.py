@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,19 +13,23 @@ from weather_tdr import ranks
 from weather_tdr.data import Batch
 from weather_tdr.evaluate import predict
 from weather_tdr.image_models import make_network
+from weather_tdr.methods.method import load_method
+from weather_tdr.methods.tdr import Tdr
 from weather_tdr.models import PatchNet
 from weather_tdr.train import Train, fit
 
+# As `tdr`, but with its three parts within a few steps.
+STEERED = Tdr(settings=replace(load_method("tdr").tdr, every=3, start=0.25, finish=0.25))
 CASES = {
     "uniform": ("uniform", "patchnet"),
     "tdr_faithful": ("tdr_faithful", "patchnet"),
-    "tdr_shares": ("tdr", "patchnet"),
-    "forward_mode": ("tdr", "lenet5"),
+    "tdr_shares": (STEERED, "patchnet"),
+    "forward_mode": (STEERED, "lenet5"),
     "learning_to_reweight": ("learning_to_reweight", "patchnet"),
     "meta_weight_net": ("meta_weight_net", "patchnet"),
     "last_layer": ("fine_tune_last_layer", "patchnet"),
     "few_targets": ("tdr_faithful", "patchnet"),  # one target sample a step: none for rank 1
-    "batch_norm": ("tdr", "resnet20"),
+    "batch_norm": (STEERED, "resnet20"),
 }
 
 

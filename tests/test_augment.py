@@ -8,7 +8,7 @@ import xarray as xr
 
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from weather_tdr.augment import augmentation
+from weather_tdr.augment import augmentation, is_odd
 from weather_tdr.train import Train, fit
 
 NAMES = {
@@ -82,6 +82,24 @@ def test_mirrored_patches_are_those_of_the_mirrored_planet(tmp_path, sign, named
     assert min(seen.values()) > 8
     twice = mirror(mirror(patches, always()), always())
     torch.testing.assert_close(twice, patches, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["v", "V", "v10", "V850", "v_850", "VO", "vo850", "10m_v_component_of_wind", "vwnd", "10v",
+     "relative_vorticity", "meridional_wind", "v_component_of_wind", "VORT_500hPa", "pv"],
+)  # fmt: skip
+def test_names_that_change_their_sign(name):
+    assert is_odd(name, "") and is_odd(name, "unknown")
+    assert not is_odd(name, "air_temperature") and is_odd("x", "northward_wind")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["u10", "msl", "vis", "vpd", "tcwv", "velocity_potential", "2m_temperature", "wind", "va2"],
+)
+def test_names_that_do_not(name):
+    assert is_odd(name, "") == (name == "va2")
 
 
 def always():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -17,7 +18,10 @@ from test_train import Killed, run
 
 from data_pipelines.errors import InputError
 from weather_tdr.checkpoints import Checkpoints, load_checkpoint, save_checkpoint
+from weather_tdr.methods.method import load_method
+from weather_tdr.methods.tdr import Tdr
 from weather_tdr.train import Train, fit
+from weather_tdr.train_log import TrainLog
 from weather_tdr.watch import Best
 
 FEW = {"steps": 60, "checkpoint_every": 5, "log_every": 5, "choose": "best"}
@@ -227,3 +231,43 @@ def test_without_a_folder_nothing_is_kept():
     nothing = Checkpoints(None, 2)
     nothing.save(3, {}, {})
     assert nothing.latest() is None and str(nothing) == "none"
+
+
+def test_killed_between_the_last_checkpoint_and_the_history(tmp_path, monkeypatch):
+    """In float64, to the last digit of what is on disk."""
+
+    def double(folder, resume):
+        s = {**FEW, "log_every": 3}
+        method = Tdr(settings=replace(load_method("tdr").tdr, every=7, start=0.0))
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(128, 2)).double()
+        return run(folder, method, model, s=s, validate=score, resume=resume)[1]
+
+    torch.manual_seed(0)
+    whole = double(tmp_path / "whole", False)
+    saves = []
+
+    def die(self):
+        saves.append(1)
+        if len(saves) == 12:
+            raise Killed
+
+    torch.manual_seed(0)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(TrainLog, "save", die)
+        double(tmp_path / "run", False)
+    again = double(tmp_path / "run", True)
+    pd.testing.assert_frame_equal(again, whole, check_exact=True)
+    names = [tmp_path / n / "history.csv" for n in ("run", "whole")]
+    assert names[0].read_text() == names[1].read_text()
+
+
+def test_another_loss_is_another_training_and_the_good_checkpoint_is_ones_own(tmp_path):
+    def harder(logits, labels):
+        return 10 * torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+    run(tmp_path, Tdr(settings=load_method("tdr").tdr), s=FEW, validate=score)
+    with pytest.raises(InputError, match="made with other settings or data"):
+        run(tmp_path, Tdr(settings=load_method("tdr").tdr, loss=harder), s=FEW, validate=score,
+            resume=True)  # fmt: skip
+    with pytest.raises(InputError, match="the last good checkpoint is none"):
+        run(tmp_path, "uniform", s={**FEW, "learning_rate": 1e30, "clip": 0.0}, validate=score)

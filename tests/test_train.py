@@ -70,25 +70,6 @@ def test_every_method_learns(tmp_path, method):
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_tdr_as_a_method_of_its_own():
-    """The settings of `tdr` without its name; a loss of one's own; a wrong number of groups."""
-    seen = []
-
-    def noted(logits, labels):
-        seen.append(len(labels))
-        return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-
-    wanted, history = run(None, "tdr")
-    rule = Tdr(settings=load_method("tdr").tdr, loss=noted)
-    model, again = run(None, rule)
-    for name, value in wanted.state_dict().items():
-        assert torch.equal(model.state_dict()[name], value), name
-    pd.testing.assert_frame_equal(history, again)
-    assert len(seen) >= 60 and rule.groups == 0  # what is given stays as it is
-    with pytest.raises(InputError, match=r"`Tdr\.groups` must be the number .* got 2 for 3"):
-        run(None, Tdr(2, settings=load_method("tdr").tdr))
-
-
 def test_before_its_start_steered_sampling_is_ordinary_training():
     """The losses of `uniform` up to the step at which the shares begin, others from then on."""
     settings = TdrSettings(update="normalised", realise="shares", start=0.5, every=1)
@@ -242,8 +223,17 @@ def test_warnings_of_vanished_weights_and_dead_hypergradients(tmp_path, caplog):
     few = toy(300, 0)
     few = Batch(few.patches, (torch.arange(300) == 0).long(), (torch.arange(300) == 0).long())
     fit(PatchNet(2, 8, 2, width=6), few, toy(12, 1, 0.5), "tdr_faithful",
-        Train(steps=40, batch=8, log_every=1))  # fmt: skip
+        Train(steps=120, batch=8, log_every=5))  # fmt: skip
     assert "hypergradient of 1 has been zero" in caplog.text
+
+
+def test_a_hypergradient_that_stands_in_several_rows_counts_once(caplog):
+    watch, row = Watch(("a", "b"), 1), {"hypergradient_a": 0.0, "hypergradient_b": -0.1}
+    for step in range(60):
+        watch.look(row | {"step": step, "target_loss": 1.0 - 0.01 * (step // 15)})
+        assert "has been zero" not in caplog.text  # four moves
+    watch.look(row | {"step": 60, "target_loss": 0.5})
+    assert "hypergradient of a has been zero in 5 logged moves" in caplog.text
 
 
 def test_warning_of_an_overfitted_target_set(caplog):

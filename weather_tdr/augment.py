@@ -1,6 +1,7 @@
 """Changes of the training samples that leave their class as it is."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -18,8 +19,11 @@ Augmentation = Literal["none", "crop_flip", "mirror"]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 BORDER = 4
 # What changes sign between the hemispheres, by CF standard name or else by usual short name.
-ODD_STANDARD = ("northward", "vorticity", "y_wind")
-SHORT = ("v", "vo", "vwnd", "vas", "vort", "pv")  # without the level, such as vo850
+ODD_NAMES = (  # a part of the standard name, or of a name in the file
+    "northward", "vorticity", "y_wind", "v_component", "v component", "meridional",
+    "streamfunction", "stream_function", "y_stress", "vwind", "vwnd", "v_wind",
+)  # fmt: skip
+ODD_SHORT = ("v", "vo", "vas", "vort", "pv", "rv", "va")  # without the level, such as vo850
 
 
 def crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,6 +77,20 @@ class Mirror:
         return torch.where(chosen[:, None, None, None], turned, patches)
 
 
+def is_odd(name: str, standard_name: str) -> bool:
+    """Whether a variable changes its sign between the hemispheres.
+
+    Args:
+        name: in the file, such as ``v10`` or ``V_850``.
+        standard_name: of CF; counts alone where there is one.
+    """
+    plain = name.casefold()
+    if standard_name and standard_name != "unknown":
+        return any(part in standard_name.casefold() for part in ODD_NAMES)
+    short = re.sub(r"^\d+m?_?|[_-]?\d+(m|n|hpa|mb|pa)?$", "", plain)
+    return short in ODD_SHORT or any(part in plain for part in ODD_NAMES)
+
+
 def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
     """What `train.augment` means for the patches of a store.
 
@@ -96,12 +114,7 @@ def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
         )
     even = store.attrs["settings"].get("fields", {}).get("hemisphere_sign", [])
     base, standard = (store[k].to_numpy().astype(str) for k in ("base_variable", "standard_name"))
-    odd = np.array(
-        [
-            b not in even and (any(w in s for w in ODD_STANDARD) or b.rstrip("0123456789") in SHORT)
-            for b, s in zip(base, standard, strict=True)
-        ]
-    )
+    odd = np.array([b not in even and is_odd(b, s) for b, s in zip(base, standard, strict=True)])
     changed = ", ".join(dict.fromkeys(base[odd])) or "no variable"
     log.info("mirrored patches: north for south; %s changes its sign", changed)
     mean, std = (store[k].to_numpy() for k in ("mean", "std"))

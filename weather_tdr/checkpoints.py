@@ -79,6 +79,7 @@ class Checkpoints:
     def __init__(self, folder: Path | None, keep: int) -> None:
         self.folder, self.keep = folder, keep
         self.others = True  # those that lie there belong to another training
+        self.good: Path | None = None  # the last one that this training wrote or goes on from
 
     def _all(self) -> list[Path]:
         """Oldest first."""
@@ -96,7 +97,8 @@ class Checkpoints:
         if self.folder is None:
             return
         self._begin()
-        save_checkpoint(self.folder / f"step_{step:09d}.safetensors", state, facts)
+        self.good = self.folder / f"step_{step:09d}.safetensors"
+        save_checkpoint(self.good, state, facts)
         for old in self._all()[: -self.keep]:
             old.unlink()
 
@@ -110,7 +112,7 @@ class Checkpoints:
         for path in reversed(every):
             try:
                 found = load_checkpoint(path)
-                self.others = False
+                self.others, self.good = False, path
                 return found
             except InputError as error:
                 log.warning("warning: %s The checkpoint before it is used.", error)
@@ -127,8 +129,7 @@ class Checkpoints:
             save_checkpoint(self.folder / "best.safetensors", dict(model.state_dict()), facts)
 
     def __str__(self) -> str:
-        every = self._all()
-        return str(every[-1]) if every else "none"
+        return str(self.good or "none")
 
 
 def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

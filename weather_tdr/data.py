@@ -136,11 +136,6 @@ class StoredSamples:
 Samples = Batch | StoredSamples
 
 
-def samples_of(data: Samples | tuple[Tensor, ...]) -> Samples:
-    """Samples, or a tuple of tensors as `Batch.of` takes it."""
-    return data if isinstance(data, Batch | StoredSamples) else Batch.of(data)
-
-
 def in_parts(samples: Samples) -> Iterator[Batch]:
     """All samples in their order, at most READ_SAMPLES at once."""
     for begin in range(0, len(samples), READ_SAMPLES):
@@ -167,7 +162,7 @@ def digest(samples: Samples) -> str:
     found = 0
     for part in in_parts(samples):
         for values in (part.patches, part.labels, part.groups):
-            raw = values.contiguous().flatten().view(torch.uint8)
+            raw = values.cpu().contiguous().flatten().view(torch.uint8)
             found = crc32c(raw.numpy().data, found)
     return f"{found:08x}"
 

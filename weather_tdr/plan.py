@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
 from weather_tdr import ranks
-from weather_tdr.data import Batch, Samples, in_parts
+from weather_tdr.data import Batch, Samples
+from weather_tdr.fit_inputs import check_groups, check_overlap, refuse_own
 from weather_tdr.methods.losses import cross_entropy, make_loss, margin_scale
 from weather_tdr.methods.method import STEERED, Method
 from weather_tdr.methods.per_sample import LearningToReweight, MetaWeightNet
@@ -197,11 +198,8 @@ def make_plan(
     classes = torch.bincount(
         labels, minlength=int(max(train.labels.max(), target.labels.max())) + 1
     )
-    if rule is not None and rule.groups not in (0, number):
-        raise InputError(
-            f"`Tdr.groups` must be the number of groups of the samples, got {rule.groups} for "
-            f"{number}. Leave it out."
-        )
+    if rule is not None:
+        refuse_own(rule, number)
     loss = make_loss(method.loss, classes, margin_scale(model)) if rule is None else rule.loss
     rate, decay = float(optimizer.param_groups[0]["lr"]), decay_of(model, optimizer)
     stepper: Stepper
@@ -253,45 +251,3 @@ def by_weight(
         names = tuple(str(k) for k in range(int(present.max()) + 1))
     train, target = (b.with_groups(torch.searchsorted(present, b.groups)) for b in (train, target))
     return train, target, tuple(names[int(k)] for k in present)
-
-
-def check_groups(train: Samples, target: Samples, names: tuple[str, ...]) -> None:
-    """Refuses a target set that cannot steer.
-
-    Raises:
-        InputError: one group only, or a group that the target set or train lacks.
-    """
-    if len(names) < 2:
-        raise InputError(
-            f"steering needs at least two groups, got one (`{names[0]}`). "
-            "Use `uniform`, or label more groups."
-        )
-    for what, batch in (("the target set", target), ("train", train)):
-        absent = [n for k, n in enumerate(names) if not (batch.groups == k).any()]
-        if absent:
-            raise InputError(
-                f"{what} must hold every group, got none of {', '.join(absent)}. "
-                "Raise `splits.target_per_group`, or use a longer period."
-            )
-
-
-def check_overlap(train: Samples, target: Samples) -> None:
-    """Refuses a target set that shares samples with train.
-
-    Raises:
-        InputError: names the first such sample.
-    """
-    patches = torch.cat([part.patches for part in in_parts(target)])
-    begin = 0
-    for part in in_parts(train):
-        sums = part.patches.flatten(1).sum(1, dtype=torch.float64)
-        for j, patch in enumerate(patches):
-            near = torch.nonzero(sums == patch.flatten().sum(dtype=torch.float64)).flatten()
-            for i in near.tolist():
-                if torch.equal(part.patches[i], patch):
-                    raise InputError(
-                        "the target set must share no sample with train, got sample "
-                        f"{j} of it that is sample {begin + i} of train. "
-                        "Take it out of one of them."
-                    )
-        begin += len(part)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from data_pipelines.errors import Diverged, InputError
 from weather_tdr import ranks
-from weather_tdr.augment import Augment, crop_flip
+from weather_tdr.augment import Augment
 from weather_tdr.checkpoints import Checkpoints, restore_training, training_state
-from weather_tdr.data import Batch, Samples, digest, named_samples, samples_of
+from weather_tdr.data import Batch, Samples, digest, named_samples
 from weather_tdr.devices import autocast, compiled, eager, fits
+from weather_tdr.fit_inputs import ready, settings_met
 from weather_tdr.methods.method import Method, method_of
 from weather_tdr.methods.tdr import Tdr
 from weather_tdr.optimizers import Average, make_optimizer
@@ -55,8 +56,8 @@ def fit(
 
     Args:
         model: from inputs to logits, shape (n, classes).
-        train: training samples: a `Batch`, `StoredSamples`, or a tuple of inputs, labels and (if
-            they are not the labels) groups.
+        train: training samples: a `Batch`, `StoredSamples`, or a tuple of arrays: inputs, labels
+            and (if they are not the labels) groups.
         target: the target set, likewise: small, balanced, no sample of it in `train`.
         method: a name of `configs/methods/`, a path, a `Method`, or `Tdr` for its settings and
             loss with a weight a group.
@@ -85,8 +86,8 @@ def fit(
     """
     settings = settings or Train()
     recipe = method_of(method)
-    augment = _checked(settings, augment, validate)
-    train_set, target_set, names = by_weight(samples_of(train), samples_of(target), recipe, names)
+    augment = settings_met(settings, augment, validate)
+    train_set, target_set, names = by_weight(*ready(model, train, target), recipe, names)
     steps = settings.steps
     if settings.epochs:
         steps = math.ceil(settings.epochs * len(train_set) / settings.batch)
@@ -135,10 +136,9 @@ def fit(
     checkpoints = Checkpoints(
         None if folder is None else folder / "checkpoints", settings.keep_checkpoints
     )
-    decides = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
-    shapes = {k: list(p.shape) for k, p in model.named_parameters()}
-    decides |= {"methods": asdict(recipe), "data": identity, "network": shapes}
-    fingerprint = json.dumps(decides)
+    fingerprint = _fingerprint(
+        settings, recipe, identity, model, getattr(method, "loss", ""), augment
+    )
     if resume and (found := checkpoints.latest()) is not None:
         state, facts = found
         if facts["settings"] != fingerprint:
@@ -268,32 +268,16 @@ def fit(
     return table
 
 
-def _checked(
-    settings: Train, augment: Augment | None, validate: Callable[[nn.Module], float] | None
-) -> Augment | None:
-    """The augmentation, when the settings can be met with what was given.
-
-    Raises:
-        InputError: they cannot.
-    """
-    if validate is None and (settings.choose == "best" or settings.patience):
-        raise InputError(
-            "`train.choose: best` and `train.patience` need a score on validation, got none. "
-            "Pass `validate`, or set them to `last` and 0."
-        )
-    if settings.batch < ranks.number():
-        raise InputError(
-            f"`train.batch` must hold a sample for each process, got {settings.batch} for "
-            f"{ranks.number()}. Start fewer."
-        )
-    if augment is None and settings.augment != "none":
-        if settings.augment != "crop_flip":
-            raise InputError(
-                f"`train.augment: {settings.augment}` needs to know the variables, got only "
-                "samples. Pass `augment=augmentation(name, store)`."
-            )
-        return crop_flip
-    return augment
+def _fingerprint(
+    settings: Train, recipe: Method, data: str, model: nn.Module, loss: object, augment: object
+) -> str:
+    """All that decides a training and can be told, as a checkpoint keeps it."""
+    decides: dict[str, object] = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
+    decides |= {"methods": asdict(recipe), "data": data}
+    decides["network"] = {k: list(p.shape) for k, p in model.named_parameters()}
+    for name, part in (("model", model), ("loss", loss), ("augment", augment)):
+        decides[name] = getattr(part, "__qualname__", type(part).__qualname__)
+    return json.dumps(decides)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

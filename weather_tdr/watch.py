@@ -60,6 +60,7 @@ class Watch:
         self.names, self.every = names, every
         self.drawn = torch.zeros(len(names), dtype=torch.int64)
         self.zero_rows = 0
+        self.found: list[float | None] = []
         self.scores: list[tuple[float, float]] = []  # target loss, validation score
         self.said: list[str] = []
 
@@ -85,14 +86,17 @@ class Watch:
                     f"{row['step']}): it hardly trains any more. Set `tdr.floor` or `tdr.pull`.",
                 )
         slopes = [row.get(f"hypergradient_{n}") for n in self.names]
-        if all(s is not None for s in slopes) and not math.isnan(row["target_loss"]):
+        found = [row.get("target_loss"), *slopes]
+        # Between two moves of the weights rows repeat the last one.
+        fresh, self.found = found != self.found, found
+        if fresh and None not in slopes and not math.isnan(row["target_loss"]):
             self.zero_rows = self.zero_rows + 1 if min(abs(s or 0.0) for s in slopes) == 0 else 0
             if self.zero_rows >= PATIENCE:
                 dead = [n for n, s in zip(self.names, slopes, strict=True) if not s]
                 self._say(
                     "zero",
                     f"the hypergradient of {', '.join(dead)} has been zero in {PATIENCE} logged "
-                    "steps in a row: batches rarely hold such a sample. Raise `train.batch`, or "
+                    "moves in a row: batches rarely hold such a sample. Raise `train.batch`, or "
                     "set `tdr.realise: shares`.",
                 )
         if "validation_score" in row and "target_loss" in row:
@@ -118,6 +122,7 @@ class Watch:
         return {
             "drawn": self.drawn.tolist(),
             "zero_rows": self.zero_rows,
+            "found": self.found,
             "scores": self.scores,
             "said": self.said,
         }
@@ -125,5 +130,5 @@ class Watch:
     def restore(self, state: dict[str, Any]) -> None:
         """Puts back what `state` gave."""
         self.drawn = torch.tensor(state["drawn"])
-        self.zero_rows, self.said = state["zero_rows"], state["said"]
+        self.zero_rows, self.said, self.found = (state[k] for k in ("zero_rows", "said", "found"))
         self.scores = [(a, b) for a, b in state["scores"]]

@@ -76,7 +76,7 @@ class LearningToReweight:
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs."""
-        return {"target_loss": torch.tensor(self.target_loss)}
+        return {"target_loss": torch.tensor(self.target_loss, dtype=torch.float64)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Puts back what `state` gave."""

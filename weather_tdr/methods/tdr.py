@@ -204,7 +204,7 @@ class Tdr:
         if not torch.isfinite(found.target_loss) or not torch.isfinite(found.value).all():
             raise Diverged(
                 f"the target loss must be finite, got {self.target_loss}. Lower "
-                "`train.learning_rate`, or look for missing values in the target set."
+                "`train.learning_rate`, or look for missing values in train and target set."
             )
         self.hypergradient = found.value.detach()
         move = {
@@ -249,7 +249,7 @@ class Tdr:
             "moment": self.moment,
             "counts": counts,
             "hypergradient": self.hypergradient,
-            "target_loss": torch.tensor(self.target_loss),
+            "target_loss": torch.tensor(self.target_loss, dtype=torch.float64),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:

@@ -1,0 +1,179 @@
+"""What `fit` is given, made ready: arrays as tensors of the network's type, and checked."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_pipelines.errors import InputError
+from weather_tdr import ranks
+from weather_tdr.augment import Augment, crop_flip
+from weather_tdr.data import Batch, Samples, StoredSamples, in_parts
+from weather_tdr.devices import eager
+from weather_tdr.methods.tdr import Tdr
+from weather_tdr.train_settings import Train
+
+
+def ready(model: nn.Module, train: Any, target: Any) -> tuple[Samples, Samples]:
+    """Train and target as samples that the network takes.
+
+    Args:
+        model: the network.
+        train: samples, or a tuple of arrays: inputs, labels and (if they are not the labels)
+            groups; of torch, numpy or xarray.
+        target: likewise.
+
+    Raises:
+        InputError: they are no samples, or do not fit each other or the network.
+    """
+    both = {"train": _samples("train", train), "target": _samples("target", target)}
+    like = next((p for p in model.parameters() if p.is_floating_point()), None)
+    for name, samples in both.items():
+        if isinstance(samples, Batch) and samples.patches.is_floating_point() and like is not None:
+            both[name] = replace(samples, patches=samples.patches.to(like.dtype))
+    first = {name: samples[torch.arange(min(2, len(samples)))] for name, samples in both.items()}
+    shapes = {name: tuple(few.patches.shape[1:]) for name, few in first.items()}
+    if len(set(shapes.values())) > 1:
+        raise InputError(
+            f"`target` must have inputs of the shape of `train`, {shapes['train']} a sample, got "
+            f"{shapes['target']}."
+        )
+    _check_labels(model, first["train"], both)
+    return both["train"], both["target"]
+
+
+def _samples(name: str, data: Any) -> Samples:
+    if isinstance(data, Batch | StoredSamples):
+        return data
+    if not isinstance(data, tuple | list):
+        raise InputError(
+            f"`{name}` must be a tuple of inputs and labels, got {type(data).__name__}. Give every "
+            "method a small, balanced target set; those that do not use it leave it alone."
+        )
+    return Batch.of(tuple(_tensor(values) for values in data))
+
+
+def _tensor(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+
+
+def _check_labels(model: nn.Module, few: Batch, both: dict[str, Samples]) -> None:
+    """Refuses labels that are no numbers of the network's outputs."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), eager(model):
+            shape = tuple(model(few.patches.to(device)).shape)
+    finally:
+        model.train(training)
+    if len(shape) != 2 or shape[0] != len(few):
+        raise InputError(
+            f"the network must give logits of shape (n, classes), got {shape} for {len(few)} "
+            "samples. Give it an output a class, also for two classes."
+        )
+    for name, samples in both.items():
+        low, high = (int(v) for v in samples.labels.aminmax())
+        if low < 0 or high >= shape[1]:
+            raise InputError(
+                f"labels of `{name}` must be 0 to {shape[1] - 1}, as the network has {shape[1]} "
+                f"outputs, got {low} to {high}. Number the classes from 0, or give it more outputs."
+            )
+
+
+def refuse_own(rule: Tdr, number: int) -> None:
+    """Refuses what `fit` decides.
+
+    Raises:
+        InputError: names it.
+    """
+    if rule.groups not in (0, number):
+        raise InputError(
+            f"`Tdr.groups` must be the number of groups of the samples, got {rule.groups} for "
+            f"{number}. Leave it out."
+        )
+    given = {
+        "learning_rate": rule.learning_rate,
+        "l2": rule.l2,
+        "steps_in_all": rule.steps_in_all,
+        "optimizer": rule.optimizer is not None,
+        "weights": (rule.groups == 0 and len(rule.weights) > 0) or rule.steps > 0,
+    }
+    if own := [name for name, value in given.items() if value]:
+        raise InputError(
+            f"`Tdr` must have only `settings` and `loss` in `fit`, got also {', '.join(own)}, "
+            "which `fit` takes from its own settings. Leave them out."
+        )
+
+
+def check_groups(train: Samples, target: Samples, names: tuple[str, ...]) -> None:
+    """Refuses a target set that cannot steer.
+
+    Raises:
+        InputError: one group only, or a group that the target set or train lacks.
+    """
+    if len(names) < 2:
+        raise InputError(
+            f"steering needs at least two groups, got one (`{names[0]}`). "
+            "Use `uniform`, or label more groups."
+        )
+    for what, batch in (("the target set", target), ("train", train)):
+        absent = [n for k, n in enumerate(names) if not (batch.groups == k).any()]
+        if absent:
+            raise InputError(
+                f"{what} must hold every group, got none of {', '.join(absent)}. "
+                "Add some: raise `splits.target_per_group`, or use a longer period."
+            )
+
+
+def check_overlap(train: Samples, target: Samples) -> None:
+    """Refuses a target set that shares samples with train.
+
+    Raises:
+        InputError: names the first such sample.
+    """
+    patches = torch.cat([part.patches for part in in_parts(target)])
+    begin = 0
+    for part in in_parts(train):
+        sums = part.patches.flatten(1).sum(1, dtype=torch.float64)
+        for j, patch in enumerate(patches):
+            near = torch.nonzero(sums == patch.flatten().sum(dtype=torch.float64)).flatten()
+            for i in near.tolist():
+                if torch.equal(part.patches[i], patch):
+                    raise InputError(
+                        "the target set must share no sample with train, got sample "
+                        f"{j} of it that is sample {begin + i} of train. "
+                        "Take it out of one of them."
+                    )
+        begin += len(part)
+
+
+def settings_met(
+    settings: Train, augment: Augment | None, validate: Callable[[nn.Module], float] | None
+) -> Augment | None:
+    """The augmentation, when the settings can be met with what was given.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if validate is None and (settings.choose == "best" or settings.patience):
+        raise InputError(
+            "`train.choose: best` and `train.patience` need a score on validation, got none. "
+            "Pass `validate`, or set them to `last` and 0."
+        )
+    if settings.batch < ranks.number():
+        raise InputError(
+            f"`train.batch` must hold a sample for each process, got {settings.batch} for "
+            f"{ranks.number()}. Start fewer."
+        )
+    if augment is None and settings.augment != "none":
+        if settings.augment != "crop_flip":
+            raise InputError(
+                f"`train.augment: {settings.augment}` needs to know the variables, got only "
+                "samples. Pass `augment=augmentation(name, store)`."
+            )
+        return crop_flip
+    return augment
