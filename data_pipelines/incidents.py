@@ -50,6 +50,8 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
             hint = f" It may be called {', '.join(USUAL_NAMES[column][1:])} too."
             if column == "storm_id":
                 hint += " It names the system that an entry belongs to; a number each will do."
+                if name := next((c for c in table if str(c).lower() == "name"), None):
+                    hint += f" Rename `{name}` if no name is used twice."
             if ";" in str(table.columns[0]):
                 hint = " Separate the columns with commas."
             raise unknown_name("`incidents.catalogue`: column", column, table.columns, hint)
@@ -77,6 +79,10 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     return add_changes(table)
 
 
+def _days_alone(times: pd.Series) -> bool:
+    return bool((times == times.dt.floor("D")).all())
+
+
 def _once(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table without entries that repeat another one wholly; says which ones contradict it."""
     again = table.astype(str).duplicated()
@@ -88,11 +94,12 @@ def _once(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         first = table[unlike].iloc[0]
         log.warning(
             "%d entries of %s contradict others of the same system and time (first: %s, %s); no "
-            "change over 24 hours is known from them",
+            "change over 24 hours is known from them%s",
             unlike.sum(),
             path,
             first["storm_id"],
             first["time"],
+            "; no time of the file has an hour" if _days_alone(table["time"]) else "",
         )
     return table
 
@@ -103,7 +110,8 @@ def _refuse(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: 
         unit = "feature" if table.attrs["format"] == "geojson" else "line"
         raise InputError(
             f"`{column}` must {must}, got `{table[column].iloc[row]}` in {unit} "
-            f"{table.index[row]} of {path} ({int(bad.sum())} such {unit}s). Correct or delete them."
+            f"{table.index[row]} of {path} ({int(bad.sum())} such {unit}s). "
+            + ("Write the whole column anew." if bad.all() else "Correct or delete them.")
         )
 
 

@@ -14,7 +14,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import select_variable
 from data_pipelines.incidents import REQUIRED, read_catalogue
 from data_pipelines.opening import is_url, open_files
-from data_pipelines.quality import Finding, limits, time_findings
+from data_pipelines.quality import Finding, limits, limits_of, time_findings
 from data_pipelines.schema import FloatArray, IntArray, is_global
 
 IMPOSSIBLE = 0.5  # share of impossible values from which on the units must be wrong
@@ -185,6 +185,23 @@ def _variable(dataset: xr.Dataset, name: str, steps: IntArray) -> Variable:
         missing=np.asarray((~np.isfinite(values)).any(axis=0)),
         share_missing=float((~np.isfinite(values)).mean()) if values.size else 0.0,
     )
+
+
+def refuse_impossible(fields: xr.DataArray) -> None:
+    """Looks at a few time steps of canonical fields before a network does.
+
+    Raises:
+        InputError: most values of a variable are impossible, so that its units must be wrong.
+    """
+    few = fields.isel(time=sampled_steps(np.arange(fields.sizes["time"]))).to_numpy()
+    for k, (low, high) in enumerate(limits_of(fields)):
+        known = few[:, k][np.isfinite(few[:, k])]
+        if len(known) and ((known < low) | (known > high)).mean() > IMPOSSIBLE:
+            name, units = (str(fields[c].values[k]) for c in ("variable", "units"))
+            raise InputError(
+                f"`{name}` must lie within {low:g} to {high:g} {units}, got {known.min():g} to "
+                f"{known.max():g}. Correct the units that the file gives."
+            )
 
 
 def _stored(opened: xr.Dataset, canonical: xr.Dataset) -> tuple[float, float, float, float]:

@@ -126,6 +126,23 @@ def test_only_the_period_of_the_catalogue_is_used(odd_files, tmp_path):
     assert values["fields"]["period"] == "2001-01-03/2001-01-20"
 
 
+def test_a_catalogue_too_short_or_with_swapped_columns(odd_files, tmp_path):
+    fields, catalogue = odd_files
+    table = pd.read_csv(catalogue)
+    two = table[table["track_id"].isin(table["track_id"].unique()[:2])]
+    two.to_csv(tmp_path / "two.csv", index=False)
+    with pytest.raises(InputError, match=r"must have at least 3 systems .*, got 2 in"):
+        first(tmp_path, fields, catalogue=str(tmp_path / "two.csv"))
+    region = make_field(np.linspace(30, 20, 11), np.linspace(-80, -60, 21), steps=400)
+    region.to_netcdf(tmp_path / "region.nc")
+    times = pd.to_datetime(region["time"].values[:200:10])
+    swapped = pd.DataFrame({"time": times, "latitude": -70.0, "longitude": 25.0})
+    swapped["storm_id"] = np.arange(20)
+    swapped.to_csv(tmp_path / "swapped.csv", index=False)
+    with pytest.raises(InputError, match="latitude and longitude seem to be swapped"):
+        first(tmp_path, tmp_path / "region.nc", catalogue=str(tmp_path / "swapped.csv"))
+
+
 def test_many_incidents_come_once(odd_files, tmp_path, monkeypatch):
     monkeypatch.setattr(splits, "INCIDENT_PATCHES", 10)
     fields, catalogue = odd_files

@@ -8,9 +8,10 @@ from conftest import make_field
 
 from data_pipelines.catalogues import USUAL_NAMES
 from data_pipelines.errors import InputError
+from data_pipelines.fields import open_fields
 from data_pipelines.incidents import read_catalogue
 from data_pipelines.opening import open_files
-from data_pipelines.survey import sampled_steps, survey_catalogue, survey_fields
+from data_pipelines.survey import refuse_impossible, sampled_steps, survey_catalogue, survey_fields
 
 
 def test_a_region_across_greenwich(tmp_path):
@@ -39,6 +40,16 @@ def test_values_that_the_units_make_impossible(tmp_path):
     fields.to_netcdf(tmp_path / "few.nc")
     (found,) = survey_fields([tmp_path / "few.nc"]).variables
     assert found.problem == ""
+
+
+def test_a_map_is_not_drawn_of_impossible_fields(tmp_path):
+    fields = make_field(np.linspace(60, 40, 9), np.linspace(-20, 10, 13))
+    fields.to_netcdf(tmp_path / "right.nc")
+    refuse_impossible(open_fields([tmp_path / "right.nc"], ["msl"]))
+    wrong = (fields["msl"] / 100).assign_attrs(units="Pa")
+    fields.assign(msl=wrong).to_netcdf(tmp_path / "wrong.nc")
+    with pytest.raises(InputError, match="`msl` must lie within 80000 to 112000 Pa, got 9"):
+        refuse_impossible(open_fields([tmp_path / "wrong.nc"], ["msl"]))
 
 
 def test_a_few_steps_are_looked_at():

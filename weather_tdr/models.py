@@ -63,7 +63,7 @@ class PatchNet(nn.Module):
         if min(high, wide) < 1 or not any(isinstance(m, nn.Conv2d) for m in layers):
             raise InputError(
                 f"`patches.size` is too small for PatchNet, got {size} with stride {stride}. "
-                f"Use at least {4 * stride}."
+                f"Use at least {4 * stride}, or a smaller stride."
             )
         features = 4 * width
         self.body = nn.Sequential(*layers)

@@ -16,9 +16,11 @@ from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.image_store import image_settings, write_image_store
+from data_pipelines.opening import files_of
 from data_pipelines.quality import findings_of
 from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
+from data_pipelines.survey import refuse_impossible
 from data_pipelines.synthetic import write_synthetic
 from data_pipelines.writing import write_atomically
 from weather_tdr import __version__, ranks
@@ -225,7 +227,8 @@ def map_fields(
     fields = open_fields(list(paths), **detector.open_arguments())
     for found in findings_of(fields):
         log.warning("%s", found.line())
-    output = output or folder / "maps" / Path(paths[0]).stem
+    refuse_impossible(fields)
+    output = output or folder / "maps" / Path(files_of(paths)[0]).stem
     maps = maps or maps_of(folder)
     draw_maps(detector, fields, output, maps, cluster=cluster, progress=progress)
     return output

@@ -232,7 +232,7 @@ def _tell_splits(plan: StorePlan, codes: Codes, dropped: dict[str, int], facts: 
     moments = plan.incident_times(codes)
     names = plan.listing.grouping.names
     groups = [n for n in names if any(of_split.get(n) for of_split in counts.values())]
-    table = [["split", "samples", *groups, "incidents", "times with one"]]
+    table = [["split", "samples", *groups, "storms", "times with an incident"]]
     for split, numbers in counts.items():
         of_split = [sum(numbers.values()), *(numbers[g] for g in groups)]
         table.append([split, *map(str, [*of_split, incidents[split], moments[split]])])

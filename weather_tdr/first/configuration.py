@@ -187,12 +187,14 @@ def _planned(
     target: int = of_splits[-1].value
     codes = plan.assigned(target)[0]
     at_points = any(k.name == "incidents.catalogue" for k in of_incidents)
+    of_places = choose_incident_stride(plan, codes) if at_points else []
+    places = (patches.stride // of_places[0].value) ** 2 if of_places else 1
     return [
         *of_fields,
         *of_incidents,
         *of_patches,
         background,
-        *(choose_incident_stride(plan, codes) if at_points else []),
+        *of_places,
         *of_splits,
-        *choose_training(codes),
+        *choose_training(plan, codes, places),
     ]

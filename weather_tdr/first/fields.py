@@ -1,5 +1,6 @@
 """Chooses variables, lags and patches for a first configuration, and says why."""
 
+import logging
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from data_pipelines.survey import FieldsSurvey, Variable
 from weather_tdr.facts import some, step_text
 from weather_tdr.first.commented_yaml import Key
 
+log = logging.getLogger(__name__)
 MOST_VARIABLES = 6
 # CF standard names that tell much about weather, the best first; any of their parts counts.
 TELLING = (
@@ -58,6 +60,8 @@ def choose_variables(survey: FieldsSurvey, without: str = "") -> Key:
     if left:
         why += f" Not taken, to keep it small: {some(left)}."
     if bad := [f"{name} ({reason})" for name, reason in reasons.items() if reason]:
+        for text in bad[:MOST_VARIABLES]:
+            log.warning("warning: left out of `fields.variables`: %s", text)
         why += f" Cannot be used: {'; '.join(bad[:MOST_VARIABLES])}"
         why += "." if not why.endswith(".)") else ""
     return Key("fields.variables", [v.name for v in order], why)

@@ -9,9 +9,10 @@ from data_pipelines.errors import InputError
 from data_pipelines.incidents import select_rows
 from data_pipelines.settings import Limits
 from data_pipelines.survey import CatalogueSurvey, FieldsSurvey
-from weather_tdr.facts import period_text, some
+from weather_tdr.facts import period_text, region_text, some
 from weather_tdr.first.commented_yaml import Key
 
+FEWEST = 3  # systems, one for each split
 ENOUGH = 6  # systems that a choice of incidents must leave
 OUTSIDE = 0.05  # share of the times of the fields that may lie outside the catalogue
 BEST_TRACKS = ("ibtracs", "hurdat2")
@@ -59,12 +60,23 @@ def inside_fields(catalogue: CatalogueSurvey, survey: FieldsSurvey, by_day: bool
     if not (in_time & in_region).any():
         raise InputError(
             "`--catalogue` must have entries in the region of the fields, got none within "
-            f"{survey.latitude[-1]:g} to {survey.latitude[0]:g} degrees north and "
-            f"{survey.longitude[0]:g} to {survey.longitude[-1]:g} degrees east, but "
-            f"{latitude.min():g} to {latitude.max():g} and {longitude.min():g} to "
-            f"{longitude.max():g}. Give the catalogue of that region."
+            f"{region_text(survey.latitude, survey.longitude)}, but latitudes from "
+            f"{latitude.min():g} to {latitude.max():g} and longitudes from {longitude.min():g} to "
+            f"{longitude.max():g}. Give the catalogue of that region"
+            + (
+                ", or change its columns: latitude and longitude seem to be swapped."
+                if survey.inside(longitude, latitude).mean() > 0.5
+                else "."
+            )
         )
-    return table[in_time & in_region]
+    here = table[in_time & in_region]
+    if here["storm_id"].nunique() < FEWEST:
+        raise InputError(
+            f"`--catalogue` must have at least {FEWEST} systems at times and places of the fields, "
+            "one for each of training, validation and test, got "
+            f"{here['storm_id'].nunique()} in {len(here)} entries. Give a longer one."
+        )
+    return here
 
 
 def matches_by_day(survey: FieldsSurvey) -> bool:

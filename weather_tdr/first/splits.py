@@ -19,7 +19,7 @@ ENOUGH = 5  # incidents of a split above which more do not matter for the choice
 PASSES = 20  # over the training samples
 BATCH = 128
 STEPS = (500, 3000)
-INCIDENT_PATCHES = 20_000  # of training, that are enough
+INCIDENT_PATCHES = 20_000  # of training, that are enough; and no more than there are others
 
 
 def choose_splits(
@@ -151,8 +151,9 @@ def choose_incident_stride(plan: StorePlan, codes: np.ndarray) -> list[Key]:
     stride = plan.listing.grid.stride
     here = (codes == SPLITS.index("train")) & (plan.samples["kind"] == GROUPS.index("incident"))
     once = int(here.sum())
+    most = min(INCIDENT_PATCHES, int((codes == SPLITS.index("train")).sum()) - once)
     steps = [2**k for k in range(stride.bit_length()) if stride % 2**k == 0]
-    step = next((s for s in steps if once * (stride // s) ** 2 <= INCIDENT_PATCHES), stride)
+    step = next((s for s in steps if once * (stride // s) ** 2 <= most), stride)
     if step == stride:
         return []
     return [
@@ -165,13 +166,17 @@ def choose_incident_stride(plan: StorePlan, codes: np.ndarray) -> list[Key]:
     ]
 
 
-def choose_training(codes: np.ndarray) -> list[Key]:
+def choose_training(plan: StorePlan, codes: np.ndarray, places: int) -> list[Key]:
     """Methods and steps.
 
     Args:
-        codes: split of each sample.
+        plan: of the store, with each incident once.
+        codes: split of each of its samples.
+        places: at which training sees each incident.
     """
-    samples = int((codes == SPLITS.index("train")).sum())
+    training = codes == SPLITS.index("train")
+    incident = training & (plan.samples["kind"] == GROUPS.index("incident"))
+    samples = int(training.sum()) + (places - 1) * int(incident.sum())
     low, high = STEPS
     steps = int(np.clip(round(PASSES * samples / BATCH, -2), low, high))
     return [
