@@ -52,8 +52,6 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
                 hint += " It names the system that an entry belongs to; a number each will do."
                 if name := next((c for c in table if str(c).lower() == "name"), None):
                     hint += f" Rename `{name}` if no name is used twice."
-            if ";" in str(table.columns[0]):
-                hint = " Separate the columns with commas."
             raise unknown_name("`incidents.catalogue`: column", column, table.columns, hint)
     if table.empty:
         raise InputError(f"`incidents.catalogue` must hold entries, got none in {path}.")

@@ -30,7 +30,7 @@ def written_whole(path: Path, ending: str = PARTIAL) -> Iterator[Path]:
     partial = path.with_name(path.name + ending)
     try:
         yield partial
-        with partial.open("rb") as file:
+        with partial.open("rb+") as file:  # some systems sync only what may be written
             os.fsync(file.fileno())
         partial.replace(path)
         _keep(path.parent)

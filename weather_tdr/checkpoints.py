@@ -97,8 +97,9 @@ class Checkpoints:
         if self.folder is None:
             return
         self._begin()
-        self.good = self.folder / f"step_{step:09d}.safetensors"
-        save_checkpoint(self.good, state, facts)
+        path = self.folder / f"step_{step:09d}.safetensors"
+        save_checkpoint(path, state, facts)
+        self.good = path
         for old in self._all()[: -self.keep]:
             old.unlink()
 
