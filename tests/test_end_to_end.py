@@ -12,6 +12,7 @@ import xarray as xr
 from conftest import SHARED
 from sklearn.metrics import average_precision_score
 
+from data_pipelines.errors import InputError
 from data_pipelines.store import open_store
 from weather_tdr.cli import main
 from weather_tdr.data import sample_table
@@ -243,3 +244,12 @@ def test_real_configurations_build(name, tmp_path):
     store = open_store(tmp_path / name / "patches.zarr")
     rate = float(sample_table(store, "test")["label"].mean())
     assert 0.0003 < rate < 0.03
+
+
+def test_a_network_with_the_facts_of_another_is_refused(tiny_run, tmp_path):
+    """As where a new training is killed between its two files."""
+    shutil.copytree(tiny_run / "uniform", tmp_path / "uniform")
+    load_detector(tmp_path / "uniform")
+    shutil.copy(tiny_run / "tdr_faithful" / "model.safetensors", tmp_path / "uniform")
+    with pytest.raises(InputError, match="is of another network than"):
+        load_detector(tmp_path / "uniform")

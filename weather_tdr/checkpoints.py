@@ -32,7 +32,7 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
     contiguous = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
     text = json.dumps(facts)
     # One key, as safetensors writes several in any order: the same state, the same bytes.
-    about = json.dumps([_digest(contiguous, text), text])
+    about = json.dumps([digest_of(contiguous, text), text])
     write_atomically(path, save(contiguous, metadata={"checked": about}))
 
 
@@ -54,15 +54,16 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             checksum, text = None, metadata["facts"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it and train again.") from error
-    if checksum is not None and checksum != _digest(tensors, text):
+    if checksum is not None and checksum != digest_of(tensors, text):
         raise InputError(f"{path} is damaged (its checksum differs). Delete it and train again.")
     return tensors, json.loads(text)
 
 
-def _digest(tensors: dict[str, Tensor], text: str) -> str:
+def digest_of(tensors: dict[str, Tensor], text: str = "") -> str:
+    """Checksum of named tensors and a text."""
     found = hashlib.sha256(text.encode())
     for name in sorted(tensors):
-        tensor = tensors[name]
+        tensor = tensors[name].detach().cpu()
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()

@@ -16,7 +16,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.opening import si_units
 from data_pipelines.writing import no_nan, write_atomically
 from weather_tdr.calibration import Calibration
-from weather_tdr.checkpoints import load_checkpoint, save_checkpoint
+from weather_tdr.checkpoints import digest_of, load_checkpoint, save_checkpoint
 from weather_tdr.models import PatchNet
 
 
@@ -133,8 +133,9 @@ def save_detector(detector: Detector, folder: Path) -> None:
 
 
 def save_facts(detector: Detector, folder: Path) -> None:
-    """Writes `model.json` only."""
+    """Writes `model.json` only, with the checksum of the network that it tells of."""
     facts = {k: v for k, v in vars(detector).items() if k != "model"}
+    facts["network"] = digest_of(dict(detector.model.state_dict()))
     facts["calibration"] = vars(detector.calibration)
     write_atomically(folder / "model.json", json.dumps(no_nan(facts), indent=2) + "\n")
 
@@ -156,6 +157,11 @@ def load_detector(folder: str | Path) -> Detector:
         facts = json.loads(path.read_text())
         model = PatchNet(**facts["architecture"])
         tensors, _ = load_checkpoint(folder / "model.safetensors")
+        if facts.pop("network", None) not in (None, digest_of(tensors)):  # None in older releases
+            raise InputError(
+                f"model.json in {folder} is of another network than model.safetensors, as where "
+                "training was stopped between the two. Train with --resume."
+            )
         model.load_state_dict(tensors)
         model.eval()
         if facts["threshold"] is None:
