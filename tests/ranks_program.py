@@ -20,6 +20,7 @@ from weather_tdr.train import Train, fit
 
 # As `tdr`, but with its three parts within a few steps.
 STEERED = Tdr(settings=replace(load_method("tdr").tdr, every=3, start=0.25, finish=0.25))
+WITH_MOMENTUM = Tdr(settings=replace(STEERED.settings, lookahead="optimizer"))
 CASES = {
     "uniform": ("uniform", "patchnet"),
     "tdr_faithful": ("tdr_faithful", "patchnet"),
@@ -29,6 +30,8 @@ CASES = {
     "meta_weight_net": ("meta_weight_net", "patchnet"),
     "last_layer": ("fine_tune_last_layer", "patchnet"),
     "few_targets": ("tdr_faithful", "patchnet"),  # one target sample a step: none for rank 1
+    "lookahead": (WITH_MOMENTUM, "patchnet"),
+    "average": (STEERED, "patchnet"),  # ends with the moving average of the network
     "batch_norm": (STEERED, "resnet20"),
 }
 
@@ -67,6 +70,7 @@ def train(case: str, folder: Path) -> None:
             checkpoint_every=6,
             log_every=1,
             seed=20240101,
+            average=0.9 if case == "average" else 0.0,
         ),
         folder=folder / case,
         augment=stretched,

@@ -1,4 +1,4 @@
-"""Two processes take the steps that one takes; one that dies ends the run, which goes on."""
+"""Two and three processes take the steps that one takes; one that dies ends the run."""
 
 import json
 import os
@@ -25,9 +25,10 @@ HERE = Path(__file__).parent
 ATOL = 1e-3  # float32 over hundreds of steps, summed in another order
 
 
-def torchrun(*arguments, **kw) -> subprocess.Popen:
-    """Two processes of a program on this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def torchrun(number, *arguments, **kw) -> subprocess.Popen:
+    """So many processes of a program on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command.append(f"--nproc-per-node={number}")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE}:{HERE.parent}"}
     return subprocess.Popen(
         [*command, *map(str, arguments)], env=environment, text=True,
@@ -36,14 +37,21 @@ def torchrun(*arguments, **kw) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory, tiny_run):
-    """What one process does, and what two do."""
-    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    started = torchrun(HERE / "ranks_program.py", two, tiny_run / "patches.zarr")
-    ranks_program.run(one, tiny_run / "patches.zarr")
+def one(tmp_path_factory, tiny_run):
+    """What one process does."""
+    folder = tmp_path_factory.mktemp("one")
+    ranks_program.run(folder, tiny_run / "patches.zarr")
+    return folder
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def several(request, tmp_path_factory, tiny_run):
+    """What several processes do, and their numbers."""
+    folder = tmp_path_factory.mktemp("several")
+    started = torchrun(request.param, HERE / "ranks_program.py", folder, tiny_run / "patches.zarr")
     output, _ = started.communicate(timeout=250)
     assert started.returncode == 0, output
-    return one, two
+    return folder, range(request.param)
 
 
 def read(folder, case, rank):
@@ -52,9 +60,9 @@ def read(folder, case, rank):
 
 
 @pytest.mark.parametrize("case", [c for c in ranks_program.CASES if c != "batch_norm"])
-def test_two_ranks_take_the_steps_of_one(both, case):
-    (one, two), exact = both, {"rtol": 1e-10, "atol": 1e-12}
-    (state, history), first = read(one, case, 0), read(two, case, 0)
+def test_several_ranks_take_the_steps_of_one(one, several, case):
+    exact = {"rtol": 1e-10, "atol": 1e-12}
+    (state, history), first = read(one, case, 0), read(several[0], case, 0)
     for name, value in state.items():
         np.testing.assert_allclose(first[0][name], value, **exact, err_msg=name)
     pd.testing.assert_frame_equal(first[1], history, **exact)
@@ -63,21 +71,24 @@ def test_two_ranks_take_the_steps_of_one(both, case):
 
 
 @pytest.mark.parametrize("case", list(ranks_program.CASES))
-def test_the_ranks_end_with_the_same_network(both, case):
+def test_the_ranks_end_with_the_same_network(several, case):
     """With BatchNorm too, whose statistics are those of a rank's share, then averaged."""
-    states = [read(both[1], case, rank)[0] for rank in (0, 1)]
+    folder, numbers = several
+    states = [read(folder, case, rank)[0] for rank in numbers]
     for name, value in states[0].items():
-        np.testing.assert_array_equal(states[1][name], value, err_msg=name)
-    on_disk, _ = load_checkpoint(both[1] / case / "checkpoints" / "step_000000012.safetensors")
+        for other in states[1:]:
+            np.testing.assert_array_equal(other[name], value, err_msg=name)
+    on_disk, _ = load_checkpoint(folder / case / "checkpoints" / "step_000000012.safetensors")
+    part = "average" if case == "average" else "model"
     for name, value in states[0].items():
-        np.testing.assert_array_equal(on_disk[f"model.{name}"].numpy(), value, err_msg=name)
+        np.testing.assert_array_equal(on_disk[f"{part}.{name}"].numpy(), value, err_msg=name)
 
 
-def test_every_sample_is_evaluated_once(both):
-    (one, two), read_json = both, lambda p: np.array(json.loads(p.read_text()))
+def test_every_sample_is_evaluated_once(one, several):
+    (folder, numbers), read_json = several, lambda p: np.array(json.loads(p.read_text()))
     wanted = read_json(one / "said-0.json")
-    for rank in (0, 1):
-        np.testing.assert_allclose(read_json(two / f"said-{rank}.json"), wanted, rtol=1e-5)
+    for rank in numbers:
+        np.testing.assert_allclose(read_json(folder / f"said-{rank}.json"), wanted, rtol=1e-5)
 
 
 def test_shares_and_parts_hold_each_once(monkeypatch):
@@ -101,7 +112,7 @@ def test_a_dead_rank_ends_the_run_which_goes_on_alone(config_file, caplog):
         "--train.checkpoint_every=100", "--train.learning_rate=0.002", "--quiet",
     ]  # fmt: skip
     main(["build", str(config_file), "--quiet"])
-    started = torchrun("-m", "weather_tdr", "train", config_file, *settings)
+    started = torchrun(2, "-m", "weather_tdr", "train", config_file, *settings)
     checkpoints = folder / "tdr" / "checkpoints"
     for _ in range(1200):
         if any(checkpoints.glob("step_*.safetensors")) or started.poll() is not None:

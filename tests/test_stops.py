@@ -31,6 +31,26 @@ def test_a_non_finite_gradient_stops_before_it_spoils_the_network(tmp_path):
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
+def test_a_step_beyond_all_numbers_leaves_no_checkpoint(tmp_path):
+    """Loss and gradient are finite, what the step makes of the network is not."""
+
+    class Huge(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.huge = torch.nn.Parameter(torch.full((1,), 3e38))
+            self.out = torch.nn.Linear(128, 2)
+
+        def forward(self, x):
+            return self.out(x.flatten(1)) + 0 * self.huge
+
+    settings = Train(
+        steps=5, batch=32, checkpoint_every=1, learning_rate=2.0, weight_decay=2.0, decay_on="all"
+    )
+    with pytest.raises(InputError, match=r"network must be finite, got `huge` .*step 0 of"):
+        fit(Huge(), toy(300, 0), toy(12, 1, 0.5), "uniform", settings, folder=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_the_error_names_the_samples_that_are_not_finite():
     train, target = toy(300, 0), toy(12, 1, 0.5)
     target.patches[3, 0, 0, 0] = torch.nan

@@ -206,11 +206,21 @@ def fit(
                 try:
                     with autocast(device, settings.precision):
                         value = plan.step(step, rate, batch, target_batch)
-                    if not torch.isfinite(value):
-                        raise Diverged(f"the loss must be finite, got {float(value)}.")
-                    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
-                    if not torch.isfinite(norm):
-                        raise Diverged(f"the gradient must be finite, got a norm of {float(norm)}.")
+                    slopes = [p.grad for p in model.parameters() if p.grad is not None]
+                    norm = nn.utils.get_total_norm(slopes)
+                    if not torch.isfinite(value + norm):  # a GPU is waited for once
+                        raise Diverged(
+                            "loss and gradient must be finite, got a loss of "
+                            f"{float(value)} and a norm of {float(norm)}."
+                        )
+                    if settings.clip:
+                        nn.utils.clip_grads_with_norm_(model.parameters(), settings.clip, norm)
+                    optimizer.step()
+                    ranks.average_buffers(model)
+                    done = step + 1
+                    check = done % settings.checkpoint_every == 0 or done == steps
+                    if check and (spoilt := _not_finite(model)):
+                        raise Diverged(f"the network must be finite, got {spoilt} after the step.")
                 except Diverged as error:
                     drawn = named_samples(pool, torch.cat([index, used]), len(train_set))
                     raise Diverged(
@@ -218,14 +228,10 @@ def fit(
                         f"`train.learning_rate` (now {settings.learning_rate:g}); the last good "
                         f"checkpoint is {checkpoints}."
                     ) from None
-                optimizer.step()
-                ranks.average_buffers(model)
                 if average is not None:
                     average.update(step)
                 watch.count(groups[index])
 
-                done = step + 1
-                check = done % settings.checkpoint_every == 0 or done == steps
                 if check or done % settings.log_every == 0:
                     row = {"step": done, "loss": float(value), "learning_rate": rate}
                     row |= plan.row(step) | watch.shares()
@@ -278,6 +284,12 @@ def _fingerprint(
     for name, part in (("model", model), ("loss", loss), ("augment", augment)):
         decides[name] = getattr(part, "__qualname__", type(part).__qualname__)
     return json.dumps(decides)
+
+
+def _not_finite(model: nn.Module) -> str:
+    """The parameters and buffers that are not finite, or nothing."""
+    state = model.state_dict().items()
+    return ", ".join(f"`{k}`" for k, t in state if not torch.isfinite(t).all())
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

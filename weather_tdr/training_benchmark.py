@@ -122,7 +122,7 @@ def _measure(
             loss = cross_entropy(model(on_device.patches[index]), on_device.labels[index])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        float(loss)  # waits for the device
+        float(loss.detach())  # waits for the device
         return perf_counter() - begun
 
     def data() -> float:
@@ -151,6 +151,7 @@ def _measure(
         "drawing and gathering": data,
         "uniform": lambda: ours("uniform"),
         "tdr": lambda: ours("tdr"),
+        "tdr_faithful": lambda: ours("tdr_faithful"),  # moves the weights at every step
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for turn in tqdm(range(benchmark.rounds + 1), desc=network, disable=not progress, leave=False):
@@ -163,7 +164,7 @@ def _measure(
         return median(a / b for a, b in zip(seconds[first], seconds[second], strict=True))
 
     rows: list[dict[str, object]] = []
-    for way in ("bare loop", "uniform", "tdr"):
+    for way in ("bare loop", "uniform", "tdr", "tdr_faithful"):
         row: dict[str, object] = {
             "network": network,
             "batch": benchmark.batch,
