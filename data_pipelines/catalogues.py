@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -89,6 +90,12 @@ def recognise(head: str) -> Format:
     return "csv"
 
 
+@lru_cache
+def _say_once(path: Path, said: str) -> None:
+    """A command reads its catalogue several times."""
+    log.info("columns of %s are read under other names: %s", path, said)
+
+
 def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with the required columns, where it has them under another usual name only.
 
@@ -107,7 +114,7 @@ def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not renamed:
         return table
     said = ", ".join(f"`{old}` as `{new}`" for old, new in renamed.items())
-    log.info("columns of %s are read under other names: %s", path, said)
+    _say_once(path, said)
     attrs = table.attrs | {"renamed": renamed}
     table = table.rename(columns=renamed)
     table.attrs = attrs

@@ -118,6 +118,18 @@ class PatchGrid:
         """Points between the edge of a patch and its central cell."""
         return (self.size - self.stride) // 2
 
+    def covered(self) -> tuple[FloatArray, FloatArray]:
+        """Latitude and longitude of the points in central cells, which a map shows.
+
+        Longitudes ascend, past 360 where the patches wrap.
+        """
+        if self.whole:
+            return self.latitude, self.longitude
+        top, left = (first + self.margin for first in self.first)
+        south = top + np.arange(self.rows * self.stride)
+        east = left + np.arange(self.columns * self.stride)
+        return self.latitude[0] - self.dlat * south, self.longitude[0] + self.dlon * east
+
     def centre_latitude(self) -> FloatArray:
         """Latitude of the centre of each row of patches, degrees north, shape (rows,)."""
         top = self.first[0] + np.arange(self.rows) * self.stride

@@ -43,6 +43,9 @@ def test_central_cells_tile_the_domain(grid):
     row, column = grid.cells(lat.ravel(), lon.ravel() - 360.0)
     flat = np.where(row < 0, -1, row * grid.columns + column)
     np.testing.assert_array_equal(flat.reshape(lat.shape), owner)
+    south, east = grid.covered()
+    shown = np.isin(grid.latitude, south)[:, None] & np.isin(grid.longitude % 360, east % 360)
+    np.testing.assert_array_equal(shown, owner >= 0)
 
 
 @given(lat=st.floats(-90, 90), lon=st.floats(-180, 360))

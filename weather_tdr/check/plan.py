@@ -213,6 +213,7 @@ def _check_patches(config: Config, fields: xr.DataArray, facts: Facts) -> bool:
             "patches",
             f"{grid.shape[0]} x {grid.shape[1]} points, {south:g} x {east:g} degrees; "
             f"{grid.rows} x {grid.columns} = {grid.rows * grid.columns} positions a time",
+            f"maps show {region_text(*grid.covered())}",
         )
         PatchNet(fields.sizes["variable"], grid.shape, patches.stride)
     except InputError as error:
