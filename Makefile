@@ -28,7 +28,7 @@ reference: .venv/ready
 	$(BIN)/python tests/configuration_reference.py
 
 tables: .venv/ready
-	$(BIN)/python tests/readme_tables.py
+	$(BIN)/python tests/result_tables.py
 
 notebooks: .venv/ready
 	$(BIN)/python tests/execute_notebooks.py

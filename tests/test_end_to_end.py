@@ -43,7 +43,7 @@ def fails(capsys, *arguments) -> str:
 
 
 def test_run_folder(tiny_run):
-    for method in ("uniform", "inverse_frequency", "tdr_faithful"):
+    for method in ("uniform", "inverse_frequency", "tdr"):
         folder = tiny_run / method
         for name in (
             "checkpoints/step_000000060.safetensors", "checkpoints/best.safetensors",
@@ -64,7 +64,7 @@ def test_run_folder(tiny_run):
         assert (~found["matched"]).sum() == matching["false_alarms"]
     table = pd.read_csv(tiny_run / "comparison.csv")
     assert list(table["method"]) == [
-        "uniform", "inverse_frequency", "tdr_faithful", "closed_contour_rule", "deepening_rule",
+        "uniform", "inverse_frequency", "tdr", "closed_contour_rule", "deepening_rule",
     ]  # fmt: skip
     assert (tiny_run / "config.yaml").is_file()
     for name in ("precision_recall", "performance"):
@@ -126,10 +126,10 @@ def test_map_command_on_a_file_with_other_conventions(tiny_run, small, tmp_path,
 
 
 def test_train_twice_gives_the_same_model(config_file, tmp_path):
-    overrides = ["--train.methods=[tdr_faithful]", "--train.steps", "20", "--quiet"]
+    overrides = ["--train.methods=[tdr]", "--train.steps", "20", "--quiet"]
     main(["build", str(config_file), "--quiet"])
     main(["train", str(config_file), *overrides])
-    model = tmp_path / "runs" / "tiny" / "tdr_faithful" / "model.safetensors"
+    model = tmp_path / "runs" / "tiny" / "tdr" / "model.safetensors"
     first = model.read_bytes()
     main(["train", str(config_file), *overrides])
     assert model.read_bytes() == first
@@ -250,6 +250,6 @@ def test_a_network_with_the_facts_of_another_is_refused(tiny_run, tmp_path):
     """As where a new training is killed between its two files."""
     shutil.copytree(tiny_run / "uniform", tmp_path / "uniform")
     load_detector(tmp_path / "uniform")
-    shutil.copy(tiny_run / "tdr_faithful" / "model.safetensors", tmp_path / "uniform")
+    shutil.copy(tiny_run / "tdr" / "model.safetensors", tmp_path / "uniform")
     with pytest.raises(InputError, match="is of another network than"):
         load_detector(tmp_path / "uniform")

@@ -83,10 +83,10 @@ def test_run_and_what_is_missing(tiny_run, tmp_path, capsys):
     ap = json.loads((run / "uniform" / "scores.json").read_text())["test"]["average_precision"]
     assert f"uniform: AP {ap:.3f}" in text and "closed_contour_rule: AP" in text
     # The command that is told makes what is missing.
-    command = f"weather-tdr report {run}/tdr_faithful"
+    command = f"weather-tdr report {run}/tdr"
     assert command in text
     main([*command.split()[1:], "--quiet"])
-    assert (run / "tdr_faithful" / "report.html").is_file() and command not in told(run)
+    assert (run / "tdr" / "report.html").is_file() and command not in told(run)
     shutil.rmtree(run / "inverse_frequency")
     (run / "uniform" / "scores.json").unlink()
     text = told(run)

@@ -21,8 +21,8 @@ DRIVER = shutil.which("chromedriver")
 
 @pytest.fixture(scope="module")
 def page(tiny_run):
-    main(["report", str(tiny_run / "tdr_faithful"), "--quiet"])
-    return tiny_run / "tdr_faithful" / "report.html"
+    main(["report", str(tiny_run / "tdr"), "--quiet"])
+    return tiny_run / "tdr" / "report.html"
 
 
 class Links(HTMLParser):

@@ -72,7 +72,7 @@ def run(tiny_run):
 def test_an_opened_run_gives_what_its_files_hold(run, tiny_run):
     store = open_store(tiny_run / "patches.zarr")
     split = store["split"].to_numpy()
-    assert run.methods == ["uniform", "inverse_frequency", "tdr_faithful"]
+    assert run.methods == ["uniform", "inverse_frequency", "tdr"]
     assert run.counts().to_numpy().sum() == (split > 0).sum() == len(run.samples())
     assert len(run.samples("target")) == 18 and (run.samples("test")["split"] == "test").all()
     assert set(run.samples()["group"]) == set(run.groups)
@@ -86,7 +86,7 @@ def test_an_opened_run_gives_what_its_files_hold(run, tiny_run):
         assert matching.get("false alarm", 0) == incidents.loc[method, "false_alarms"]
         table = run.reliability(method)["as trained"]
         assert table["samples"].sum() == scores.loc[method, "samples"]
-    assert "tdr_faithful" in repr(run) and "trained and evaluated" in repr(run)
+    assert "tdr" in repr(run) and "trained and evaluated" in repr(run)
 
 
 def test_wrong_names_get_near_ones(run, tmp_path):

@@ -168,7 +168,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             "training": training_facts(config, method),
         }
         save_detector(detector, folder)
-        figure = training_figure({method.name: history})
+        figure = training_figure({method.name: history}, f"Training of {config.name}")
         save_figure(figure, folder / "figures" / "weights.png")
     return folders
 

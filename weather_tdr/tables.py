@@ -1,8 +1,6 @@
-"""Results as Markdown tables, for the README and for `table.md`."""
+"""Results of a benchmark as tables, for `table.md`, for pages and for notebooks."""
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -117,7 +115,7 @@ def overview_markdown(results: pd.DataFrame) -> str:
         rate = results.loc[results["method"] == method, "learning_rate"].iloc[0] if tuned else 0
         shown = f" {rate:g} |" if tuned else ""
         lines.append(f"| `{method}` | {data} |{shown} {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _made(results)]) + "\n"
+    return "\n".join([*lines, "", made(results)]) + "\n"
 
 
 def markdown(results: pd.DataFrame) -> str:
@@ -148,7 +146,7 @@ def markdown(results: pd.DataFrame) -> str:
             f"| `{method}` | {part['data'].iloc[0]} | {len(part)} |{rate} {' | '.join(cells)} | "
             f"{part['seconds'].mean():.0f} |"
         )
-    return "\n".join([*lines, "", _made(results)]) + "\n"
+    return "\n".join([*lines, "", made(results)]) + "\n"
 
 
 def _tuned(results: pd.DataFrame) -> bool:
@@ -175,110 +173,8 @@ def _spread(part: pd.DataFrame, score: str) -> str:
     return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
 
 
-def run_markdown(comparison: pd.DataFrame) -> str:
-    """A run's `comparison.csv`, as two tables: scores of patches, and of incidents and storms.
-
-    Args:
-        comparison: a row a method; with the columns `date` and `commit`.
-    """
-    rows = comparison.to_dict("records")
-    tracks = "track_hits" in comparison
-    patches = [
-        "| patches | data | average precision | x base rate | ROC AUC | POD | FAR | CSI | "
-        "Brier skill (before calibration) |",
-        "|---" * 9 + "|",
-    ]
-    incidents = [
-        "| incidents | hits / misses / false alarms | POD | FAR | CSI | mean distance | "
-        + ("storms: hits / misses / false tracks | CSI of storms |" if tracks else ""),
-        "|---" * (8 if tracks else 6) + "|",
-    ]
-    for row in rows:
-        skill = "-" if pd.isna(row["brier_skill"]) else (
-            f"{row['brier_skill']:.3f} ({row['brier_skill_uncalibrated']:.3f})"
-        )  # fmt: skip
-        rates = " | ".join(_interval(row, name) for name in ("pod", "far", "csi"))
-        patches.append(
-            f"| `{row['method']}` | {row['data']} | {_interval(row, 'average_precision')} | "
-            f"{row['average_precision_over_base_rate']:.0f} | {row['roc_auc']:.3f} | {rates} | "
-            f"{skill} |"
-        )
-        if pd.isna(row.get("incident_hits", math.nan)):
-            continue
-        rates = " | ".join(_interval(row, f"incident_{name}") for name in ("pod", "far", "csi"))
-        km = row["incident_mean_distance_km"]
-        distance = "-" if pd.isna(km) else f"{km:.0f} km"
-        incidents.append(
-            f"| `{row['method']}` | {_three(row, 'incident_')} | {rates} | {distance} | "
-            + (f"{_three(row, 'track_')} | {_interval(row, 'track_csi')} |" if tracks else "")
-        )
-    return "\n".join([*patches, "", *incidents, "", _made(comparison)]) + "\n"
-
-
-def _interval(row: Mapping[Hashable, Any], name: str) -> str:
-    """A score and its 95 % interval."""
-    if pd.isna(row[name]):
-        return "-"
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:.2f}" + ("" if pd.isna(low) else f" ({low:.2f} to {high:.2f})")
-
-
-def _three(row: Mapping[Hashable, Any], prefix: str) -> str:
-    """Hits, misses and false alarms."""
-    return " / ".join(f"{row[f'{prefix}{k}']:.0f}" for k in ("hits", "misses", "false_alarms"))
-
-
-def cost_markdown(cost: pd.DataFrame) -> str:
-    """`cost.csv` as a table: a row a network and way, time and memory beside each other.
-
-    Args:
-        cost: with the columns `date` and `commit`.
-    """
-    lines = [
-        "| network | batch | method | hypergradient | time, every step | time, every 10 | memory |",
-        "|---" * 7 + "|",
-    ]
-    keys = ["network", "batch", "method", "hypergradient"]
-    for key, part in cost[cost["method"] != "uniform"].groupby(keys, sort=False):
-        at = part.set_index("every")
-        times = [f"{at['time_ratio'][e]:.2f}" if e in at.index else "-" for e in (1, 10)]
-        names = " | ".join(f"`{k}`" if i > 1 else str(k) for i, k in enumerate(key))
-        lines.append(f"| {names} | {' | '.join(times)} | {at['memory_ratio'].max():.2f} |")
-    return "\n".join([*lines, "", _made(cost)]) + "\n"
-
-
-def pipelines_markdown(table: pd.DataFrame) -> str:
-    """`pipelines.csv` as a table.
-
-    Args:
-        table: a row a measure and way; with the columns `date` and `commit`.
-    """
-    lines = ["| measure | way | value | ratio to the first |", "|---" * 4 + "|"]
-    for row in table.to_dict("records"):
-        lines.append(
-            f"| {row['measure']} | {row['way']} | {row['value']:,.0f} {row['unit']} | "
-            f"{row['ratio']:.3g} |"
-        )
-    return "\n".join([*lines, "", _made(table)]) + "\n"
-
-
-def maps_markdown(table: pd.DataFrame) -> str:
-    """`maps.csv` as a table.
-
-    Args:
-        table: a row a globe, way and density of positions; with the columns `date` and `commit`.
-    """
-    lines = ["| globe | positions | way | seconds | ratio | peak memory |", "|---" * 6 + "|"]
-    for row in table.to_dict("records"):
-        peak = "-" if pd.isna(row["peak_gib"]) else f"{row['peak_gib']:.2f} GiB"
-        lines.append(
-            f"| {row['globe']} | {row['positions']} | {row['way']} | {row['seconds']:.3g} | "
-            f"{row['ratio']:.3g} | {peak} |"
-        )
-    return "\n".join([*lines, "", _made(table)]) + "\n"
-
-
-def _made(table: pd.DataFrame) -> str:
+def made(table: pd.DataFrame) -> str:
+    """When and from which commit figures come."""
     if "date" not in table or table.empty:
         return ""
     commits = ", ".join(dict.fromkeys(map(str, table["commit"])))

@@ -46,9 +46,7 @@ class Train:
         seed: of initialisation and batches.
     """
 
-    methods: list[str] = field(
-        default_factory=lambda: ["uniform", "inverse_frequency", "tdr_faithful"]
-    )
+    methods: list[str] = field(default_factory=lambda: ["uniform", "inverse_frequency", "tdr"])
     steps: int = 3000
     epochs: float = 0.0
     batch: int = 128

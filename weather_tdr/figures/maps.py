@@ -29,6 +29,7 @@ FOUND, TRUE, MISSED = "#0072B2", "#000000", "#000000"
 PANELS = 6
 FRAMES_A_SECOND = 4
 MOST_LABELS = 16
+EDGE = 0.04  # of a panel, where no label of a contour has room
 
 
 def incident_figure(scene: Scene, title: str = "") -> Figure:
@@ -158,6 +159,7 @@ def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False
         shading="nearest",
     )
     axes.set_facecolor(NO_MAP)  # where there is no probability
+    axes.set(xlim=(window.west, window.east), ylim=(window.south, window.north))
     draw_coastlines(axes, window)
     if scene.pressure is not None:
         _contours(axes, window.cut(scene.pressure), labels=labels)
@@ -169,7 +171,6 @@ def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False
         hit = scene.truth.get("hit", pd.Series(True, index=scene.truth.index)).astype(bool)
         _marks(axes, scene.truth[hit], window, "o", TRUE, 110)
         _marks(axes, scene.truth[~hit], window, "X", MISSED, 70)
-    axes.set(xlim=(window.west, window.east), ylim=(window.south, window.north))
     axes.set_ylabel("latitude (degrees north)")
     axes.set_aspect("auto")
     axes.grid(color="0.9", linewidth=0.5)
@@ -205,6 +206,12 @@ def _contours(axes: Axes, pressure: xr.DataArray, *, labels: bool) -> None:
         seen = seen[(seen >= low) & (seen <= high)]
         every = 2 if len(seen) <= MOST_LABELS else 4  # deep lows have close contours
         axes.clabel(lines, levels=seen[::every], fontsize=7, fmt="%d", inline_spacing=2)
+        for text in lines.labelTexts[:]:  # one at the edge would be cut
+            x, y = axes.transAxes.inverted().transform(
+                axes.transData.transform(text.get_position())
+            )
+            if not (EDGE < x < 1 - EDGE and EDGE < y < 1 - EDGE):
+                text.remove()
 
 
 def _marks(

@@ -5,7 +5,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from weather_tdr.figures.canvas import Picture
+from weather_tdr.figures.canvas import COLOURS, Picture
 
 
 def probability_series(
@@ -24,10 +24,10 @@ def probability_series(
     times = pd.DatetimeIndex(probability["time"].to_numpy())
     values = probability.to_numpy().reshape(len(times))
     axes.vlines(times, 0, values, color="0.45", linewidth=0.7, label="probability")
-    axes.axhline(threshold, color="tab:red", linestyle="--", label=f"threshold {threshold:.2f}")
+    axes.axhline(threshold, color=COLOURS[1], linestyle="--", label=f"threshold {threshold:.2f}")
     if truth is not None:
         at = times.isin(truth["time"])
-        axes.plot(times[at], values[at], "o", color="tab:blue", markersize=4, label="true incident")
+        axes.plot(times[at], values[at], "o", color=COLOURS[0], markersize=4, label="true incident")
     axes.set(
         ylabel="probability (1)",
         ylim=(0, min(1.02, 1.08 * float(np.nanmax([threshold, *values])))),

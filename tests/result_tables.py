@@ -1,0 +1,193 @@
+"""The tables of README and pages, from the committed results: ``python tests/result_tables.py``."""
+
+import math
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from weather_tdr.tables import by_score, made, main_score, markdown, overview, overview_markdown
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "training.md")
+OURS = ("tdr", "tdr_faithful")
+
+
+def summary_markdown(*benchmarks: pd.DataFrame) -> str:
+    """Ordinary training, the best other method and TDR on each benchmark, where it is hardest.
+
+    Args:
+        benchmarks: a row a method, imbalance and seed.
+    """
+    lines = [
+        "| benchmark | imbalance | score | ordinary training | best other method | "
+        "`tdr_faithful` | `tdr` |",
+        "|---" * 7 + "|",
+    ]
+    for results in benchmarks:
+        hardest = results[results["imbalance"] == results["imbalance"].max()]
+        score = main_score(hardest)
+        cells = overview(hardest, score).iloc[:, -1]
+        best = next(m for m in by_score(hardest, score) if m not in (*OURS, "uniform"))
+        name, imbalance = hardest[["benchmark", "imbalance"]].iloc[0]
+        shown = f"| `{name}` | {imbalance:.4g} | {score.replace('_', ' ')} | {cells['uniform']} | "
+        shown += f"`{best}` {cells[best]} | {cells['tdr_faithful']} | {cells['tdr']} |"
+        lines.append(shown)
+    return "\n".join(lines) + "\n"
+
+
+def run_markdown(comparison: pd.DataFrame) -> str:
+    """A run's `comparison.csv`, as two tables: scores of patches, and of incidents and storms.
+
+    Args:
+        comparison: a row a method; with the columns `date` and `commit`.
+    """
+    rows = comparison.to_dict("records")
+    tracks = "track_hits" in comparison
+    patches = [
+        "| patches | data | average precision | x base rate | ROC AUC | POD | FAR | CSI | "
+        "Brier skill (before calibration) |",
+        "|---" * 9 + "|",
+    ]
+    incidents = [
+        "| incidents | hits / misses / false alarms | POD | FAR | CSI | mean distance | "
+        + ("storms: hits / misses / false tracks | CSI of storms |" if tracks else ""),
+        "|---" * (8 if tracks else 6) + "|",
+    ]
+    for row in rows:
+        skill = "-" if pd.isna(row["brier_skill"]) else (
+            f"{row['brier_skill']:.3f} ({row['brier_skill_uncalibrated']:.3f})"
+        )  # fmt: skip
+        rates = " | ".join(_interval(row, name) for name in ("pod", "far", "csi"))
+        patches.append(
+            f"| `{row['method']}` | {row['data']} | {_interval(row, 'average_precision')} | "
+            f"{row['average_precision_over_base_rate']:.0f} | {row['roc_auc']:.3f} | {rates} | "
+            f"{skill} |"
+        )
+        if pd.isna(row.get("incident_hits", math.nan)):
+            continue
+        rates = " | ".join(_interval(row, f"incident_{name}") for name in ("pod", "far", "csi"))
+        km = row["incident_mean_distance_km"]
+        distance = "-" if pd.isna(km) else f"{km:.0f} km"
+        incidents.append(
+            f"| `{row['method']}` | {_three(row, 'incident_')} | {rates} | {distance} | "
+            + (f"{_three(row, 'track_')} | {_interval(row, 'track_csi')} |" if tracks else "")
+        )
+    return "\n".join([*patches, "", *incidents, "", made(comparison)]) + "\n"
+
+
+def _interval(row: Mapping[Hashable, Any], name: str) -> str:
+    """A score and its 95 % interval."""
+    if pd.isna(row[name]):
+        return "-"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:.2f}" + ("" if pd.isna(low) else f" ({low:.2f} to {high:.2f})")
+
+
+def _three(row: Mapping[Hashable, Any], prefix: str) -> str:
+    """Hits, misses and false alarms."""
+    return " / ".join(f"{row[f'{prefix}{k}']:.0f}" for k in ("hits", "misses", "false_alarms"))
+
+
+def cost_markdown(cost: pd.DataFrame) -> str:
+    """`cost.csv` as a table: a row a network and way, time and memory beside each other.
+
+    Args:
+        cost: with the columns `date` and `commit`.
+    """
+    lines = [
+        "| network | batch | method | hypergradient | time, every step | time, every 10 | memory |",
+        "|---" * 7 + "|",
+    ]
+    keys = ["network", "batch", "method", "hypergradient"]
+    for key, part in cost[cost["method"] != "uniform"].groupby(keys, sort=False):
+        at = part.set_index("every")
+        times = [f"{at['time_ratio'][e]:.2f}" if e in at.index else "-" for e in (1, 10)]
+        names = " | ".join(f"`{k}`" if i > 1 else str(k) for i, k in enumerate(key))
+        lines.append(f"| {names} | {' | '.join(times)} | {at['memory_ratio'].max():.2f} |")
+    return "\n".join([*lines, "", made(cost)]) + "\n"
+
+
+def pipelines_markdown(table: pd.DataFrame) -> str:
+    """`pipelines.csv` as a table.
+
+    Args:
+        table: a row a measure and way; with the columns `date` and `commit`.
+    """
+    lines = ["| measure | way | value | ratio to the first |", "|---" * 4 + "|"]
+    for row in table.to_dict("records"):
+        lines.append(
+            f"| {row['measure']} | {row['way']} | {row['value']:,.0f} {row['unit']} | "
+            f"{row['ratio']:.3g} |"
+        )
+    return "\n".join([*lines, "", made(table)]) + "\n"
+
+
+def maps_markdown(table: pd.DataFrame) -> str:
+    """`maps.csv` as a table.
+
+    Args:
+        table: a row a globe, way and density of positions; with the columns `date` and `commit`.
+    """
+    lines = ["| globe | positions | way | seconds | ratio | peak memory |", "|---" * 6 + "|"]
+    for row in table.to_dict("records"):
+        peak = "-" if pd.isna(row["peak_gib"]) else f"{row['peak_gib']:.2f} GiB"
+        lines.append(
+            f"| {row['globe']} | {row['positions']} | {row['way']} | {row['seconds']:.3g} | "
+            f"{row['ratio']:.3g} | {peak} |"
+        )
+    return "\n".join([*lines, "", made(table)]) + "\n"
+
+
+def training_markdown(table: pd.DataFrame) -> str:
+    """`training.csv` as a table.
+
+    Args:
+        table: a row a network and way; with the columns `date` and `commit`.
+    """
+    lines = [
+        "| network | batch | way | samples/s | of the bare loop | drawing and gathering | "
+        "inner step | hypergradient |",
+        "|---" * 8 + "|",
+    ]
+    for row in table.to_dict("records"):
+        shares = (row[f"{name}_share"] for name in ("data", "inner", "hypergradient"))
+        lines.append(
+            f"| {row['network']} | {row['batch']} | {row['way']} | "
+            f"{row['samples_per_second']:,.0f} | {row['speed_ratio']:.2f} | "
+            + " | ".join("-" if pd.isna(s) else f"{s:.1%}" for s in shares)
+            + " |"
+        )
+    return "\n".join([*lines, "", made(table)]) + "\n"
+
+
+KINDS = {
+    "run": run_markdown,
+    "results": markdown,
+    "overview": overview_markdown,
+    "summary": summary_markdown,
+    "cost": cost_markdown,
+    "maps": maps_markdown,
+    "pipelines": pipelines_markdown,
+    "training": training_markdown,
+}
+TABLE = re.compile(rf"<!-- ({'|'.join(KINDS)}): (\S+) -->\n(.*?)<!-- end -->", re.S)
+
+
+def filled(text: str) -> str:
+    """The text with every table made anew."""
+
+    def table(found: re.Match[str]) -> str:
+        kind, names, _ = found.groups()
+        folder = ROOT / "configs" / "benchmarks" / "results"
+        read = [pd.read_csv(folder / f"{name}.csv") for name in names.split(",")]
+        return f"<!-- {kind}: {names} -->\n{KINDS[kind](*read)}<!-- end -->"
+
+    return TABLE.sub(table, text)
+
+
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(filled(path.read_text()))
