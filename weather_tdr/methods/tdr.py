@@ -28,7 +28,9 @@ HIGHEST = 100.0  # upper limit of a weight in the projection of the reference im
 class Tdr:
     """TDR for one's own loop: `step` stands where `loss.backward()` stood.
 
-    In `fit` it is a method; there only `settings` and `loss` are asked for.
+    In `fit` it is a method; there only `settings` and `loss` are asked for. `fit` also refuses a
+    target set that lacks a group or shares samples with train; a loop of one's own can ask
+    `check_groups` and `check_overlap` of `weather_tdr.fit_inputs`.
 
     Attributes:
         groups: number of groups; `fit` knows it.
