@@ -32,6 +32,7 @@ CASES = {
     "few_targets": ("tdr_faithful", "patchnet"),  # one target sample a step: none for rank 1
     "lookahead": (WITH_MOMENTUM, "patchnet"),
     "average": (STEERED, "patchnet"),  # ends with the moving average of the network
+    "unused": ("tdr_faithful", "patchnet"),  # a parameter that the loss does not depend on
     "batch_norm": (STEERED, "resnet20"),
 }
 
@@ -51,6 +52,8 @@ def train(case: str, folder: Path) -> None:
     size = 28 if network == "lenet5" else 8
     if network == "patchnet":
         model: torch.nn.Module = PatchNet(2, 8, 2, width=4, dropout=0.0)
+        if case == "unused":
+            model.register_parameter("unused", torch.nn.Parameter(torch.ones(3, 3)))
     else:
         model = make_network(network, 2, size, 2)
     strata = 6 if case == "forward_mode" else 1

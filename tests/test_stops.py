@@ -1,6 +1,7 @@
 """What stops a training, and what a resumed one may change."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from test_train import toy
 
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
+from weather_tdr.methods.losses import focal
 from weather_tdr.methods.method import load_method
 from weather_tdr.methods.tdr import Tdr
 from weather_tdr.models import PatchNet
@@ -81,9 +83,21 @@ def test_what_a_resumed_training_may_change_and_what_not(tmp_path):
         model = PatchNet(2, 8, 2, width=width)
         return fit(model, data, target, "uniform", settings, folder=tmp_path, resume=True)
 
+    def focused(gamma):
+        def loss(logits, labels):
+            return focal(gamma)(logits, labels)
+
+        return loss
+
     go_on()
     go_on(keep_checkpoints=5, device="cpu")
     other = Batch(2 * train.patches, train.labels, train.groups)
     for changed in ({"data": other}, {"width": 8}, {"steps": 30}):
         with pytest.raises(InputError, match="other settings or data"):
             go_on(**changed)
+    own = [Tdr(loss=focused(gamma)) for gamma in (2.0, 2.0, 5.0)]
+    go = partial(fit, train=train, target=target, settings=Train(steps=4), folder=tmp_path / "own")
+    for method in own[:2]:
+        go(PatchNet(2, 8, 2, width=4), method=method, resume=True)
+    with pytest.raises(InputError, match="other settings or data"):
+        go(PatchNet(2, 8, 2, width=4), method=own[2], resume=True)

@@ -38,15 +38,17 @@ class Batch:
         """From a tuple of inputs, labels and, if they are not the labels, groups.
 
         Raises:
-            InputError: not two or three tensors of one length.
+            InputError: not two or three tensors of one length, or labels or groups that are no
+                whole numbers.
         """
         if len(data) not in (2, 3) or len({len(t) for t in data}) != 1 or len(data[0]) == 0:
             raise InputError(
                 "samples must be a tuple of inputs, labels and (if wanted) groups of one length, "
                 f"got {len(data)} of lengths {[len(t) for t in data]}."
             )
-        inputs, labels = torch.as_tensor(data[0]), torch.as_tensor(data[1]).long()
-        return cls(inputs, labels, torch.as_tensor(data[2]).long() if len(data) == 3 else labels)
+        labels = _whole_numbers("labels", data[1])
+        groups = _whole_numbers("groups", data[2]) if len(data) == 3 else labels
+        return cls(torch.as_tensor(data[0]), labels, groups)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,6 +80,17 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
         return Batch(self.patches.to(device), self.labels.to(device), self.groups.to(device))
+
+
+def _whole_numbers(name: str, values: Tensor) -> Tensor:
+    values = torch.as_tensor(values)
+    whole = values.long()
+    if values.ndim != 1 or not torch.equal(whole.to(values.dtype), values):
+        raise InputError(
+            f"{name} must be whole numbers, one a sample, got {values.dtype} of shape "
+            f"{tuple(values.shape)}, such as {values.flatten()[0].item()}. Number them from 0."
+        )
+    return whole
 
 
 class StoredSamples:

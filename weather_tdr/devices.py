@@ -74,6 +74,20 @@ def compiled(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards each layer has the mode that it had."""
+    training = [m for m in model.modules() if m.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in model.modules():
+            module.training = False
+        for module in training:
+            module.training = True
+
+
+@contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
     """Passes that are not compiled: at other parameters, or of batches of changing size."""
     if model._compiled_call_impl is None:

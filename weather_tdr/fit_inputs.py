@@ -1,7 +1,6 @@
 """What `fit` is given, made ready: arrays as tensors of the network's type, and checked."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from data_pipelines.errors import InputError
 from weather_tdr import ranks
 from weather_tdr.augment import Augment, crop_flip
 from weather_tdr.data import Batch, Samples, StoredSamples, in_parts
-from weather_tdr.devices import eager
+from weather_tdr.devices import eager, evaluating
 from weather_tdr.methods.tdr import Tdr
 from weather_tdr.train_settings import Train
 
@@ -29,11 +28,20 @@ def ready(model: nn.Module, train: Any, target: Any) -> tuple[Samples, Samples]:
     Raises:
         InputError: they are no samples, or do not fit each other or the network.
     """
+    if not any(p.requires_grad for p in model.parameters()):
+        raise InputError(
+            "the network must have parameters to train, got none with `requires_grad`. Set it."
+        )
     both = {"train": _samples("train", train), "target": _samples("target", target)}
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
     for name, samples in both.items():
-        if isinstance(samples, Batch) and samples.patches.is_floating_point() and like is not None:
-            both[name] = replace(samples, patches=samples.patches.to(like.dtype))
+        if isinstance(samples, Batch):
+            patches = samples.patches
+            if patches.is_floating_point() and like is not None:
+                patches = patches.to(like.dtype)
+            if isinstance(both["train"], Batch):  # may lie on a GPU
+                patches = patches.to(both["train"].patches.device)
+            both[name] = Batch(patches, samples.labels.cpu(), samples.groups.cpu())
     first = {name: samples[torch.arange(min(2, len(samples)))] for name, samples in both.items()}
     shapes = {name: tuple(few.patches.shape[1:]) for name, few in first.items()}
     if len(set(shapes.values())) > 1:
@@ -63,13 +71,8 @@ def _tensor(values: Any) -> Tensor:
 def _check_labels(model: nn.Module, few: Batch, both: dict[str, Samples]) -> None:
     """Refuses labels that are no numbers of the network's outputs."""
     device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), eager(model):
-            shape = tuple(model(few.patches.to(device)).shape)
-    finally:
-        model.train(training)
+    with torch.no_grad(), eager(model), evaluating(model):
+        shape = tuple(model(few.patches.to(device)).shape)
     if len(shape) != 2 or shape[0] != len(few):
         raise InputError(
             f"the network must give logits of shape (n, classes), got {shape} for {len(few)} "
@@ -135,14 +138,15 @@ def check_overlap(train: Samples, target: Samples) -> None:
     Raises:
         InputError: names the first such sample.
     """
-    patches = torch.cat([part.patches for part in in_parts(target)])
+    patches = torch.cat([part.patches for part in in_parts(target)]).cpu()
     begin = 0
     for part in in_parts(train):
-        sums = part.patches.flatten(1).sum(1, dtype=torch.float64)
+        inputs = part.patches.cpu()
+        sums = inputs.flatten(1).sum(1, dtype=torch.float64)
         for j, patch in enumerate(patches):
             near = torch.nonzero(sums == patch.flatten().sum(dtype=torch.float64)).flatten()
             for i in near.tolist():
-                if torch.equal(part.patches[i], patch):
+                if torch.equal(inputs[i], patch):
                     raise InputError(
                         "the target set must share no sample with train, got sample "
                         f"{j} of it that is sample {begin + i} of train. "

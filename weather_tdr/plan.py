@@ -243,11 +243,20 @@ def by_weight(
 
     Returns:
         Train and target with groups 0, 1, ... that all occur, and the names of these.
+
+    Raises:
+        InputError: a negative group, or a name twice.
     """
     if method.weights_per == "class":
         train, target = (b.with_groups(b.labels) for b in (train, target))
     present = torch.unique(torch.cat([train.groups, target.groups]))
-    if len(names) <= int(present.max()):
-        names = tuple(str(k) for k in range(int(present.max()) + 1))
+    if int(present.min()) < 0:
+        raise InputError(
+            f"groups must be numbered from 0, got {int(present.min())}. Number them anew."
+        )
+    known = int(present.max()) < len(names)
+    told = tuple(names[int(k)] if known else str(int(k)) for k in present)
+    if len(set(told)) < len(told):
+        raise InputError(f"`names` of the groups must differ, got {', '.join(told)}. Rename some.")
     train, target = (b.with_groups(torch.searchsorted(present, b.groups)) for b in (train, target))
-    return train, target, tuple(names[int(k)] for k in present)
+    return train, target, told

@@ -128,14 +128,14 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def agree(model: nn.Module) -> None:
-    """Gives every rank the parameters and statistics of rank 0."""
+    """Gives every rank the parameters and buffers of rank 0."""
     if number() == 1:
         return
-    for tensor in model.state_dict().values():
+    for tensor in [*model.parameters(), *model.buffers()]:
         sent = tensor.detach().to(_device())
         with _reaching_all():
             dist.broadcast(sent, 0)
-        tensor.copy_(sent)
+        tensor.detach().copy_(sent)
 
 
 def _device() -> str:

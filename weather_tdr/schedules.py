@@ -6,8 +6,8 @@ import torch
 
 
 def cosine(step: int, steps: int) -> float:
-    """100 steps of warm-up, then half a cosine to zero."""
-    warm = min(1.0, (step + 1) / min(100, steps))
+    """100 steps of warm-up (a tenth of a short training), times half a cosine to zero."""
+    warm = min(1.0, (step + 1) / max(min(100.0, 0.1 * steps), 1.0))
     half = 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * step / steps))))
     return warm * half
 

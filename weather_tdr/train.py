@@ -1,12 +1,11 @@
 """The training loop: one method, one network, on one or several processes; resume."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,8 @@ from weather_tdr import ranks
 from weather_tdr.augment import Augment
 from weather_tdr.checkpoints import Checkpoints, restore_training, training_state
 from weather_tdr.data import Batch, Samples, digest, named_samples
-from weather_tdr.devices import autocast, compiled, eager, fits
+from weather_tdr.devices import autocast, compiled, eager, evaluating, fits
+from weather_tdr.fingerprint import fingerprint
 from weather_tdr.fit_inputs import ready, settings_met
 from weather_tdr.methods.method import Method, method_of
 from weather_tdr.methods.tdr import Tdr
@@ -31,7 +31,6 @@ from weather_tdr.watch import Best, Watch
 
 __all__ = ["Train", "fit"]
 say = logging.getLogger(__name__)
-INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resumed run may change
 
 
 def fit(
@@ -85,12 +84,13 @@ def fit(
         RankLost: another process has died.
     """
     settings = settings or Train()
+    folder = None if folder is None else Path(folder)
     recipe = method_of(method)
     augment = settings_met(settings, augment, validate)
     train_set, target_set, names = by_weight(*ready(model, train, target), recipe, names)
     steps = settings.steps
     if settings.epochs:
-        steps = math.ceil(settings.epochs * len(train_set) / settings.batch)
+        steps = math.ceil(settings.epochs * max(len(train_set) / settings.batch, 1.0))
     ranks.agree(model)
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(settings.seed + 1)
@@ -120,6 +120,9 @@ def fit(
         identity = digest(pool)
     if isinstance(pool, Batch) and fits(pool.patches.nbytes, device):
         pool = pool.to(device)
+    if not model.training:  # else some layers may be meant to stay in evaluation mode
+        model.train()
+    sound = {name for name, _ in _numbers(model) if name not in _not_finite(model)}
     average = Average(model, settings.average) if settings.average else None
     watch = Watch(plan.names, settings.log_every)
     best = Best()
@@ -136,12 +139,10 @@ def fit(
     checkpoints = Checkpoints(
         None if folder is None else folder / "checkpoints", settings.keep_checkpoints
     )
-    fingerprint = _fingerprint(
-        settings, recipe, identity, model, getattr(method, "loss", ""), augment
-    )
+    known = fingerprint(settings, recipe, identity, model, getattr(method, "loss", ""), augment)
     if resume and (found := checkpoints.latest()) is not None:
         state, facts = found
-        if facts["settings"] != fingerprint:
+        if facts["settings"] != known:
             raise InputError(
                 f"{checkpoints} was made with other settings or data. Train without --resume, or "
                 "restore the settings."
@@ -174,7 +175,7 @@ def fit(
     def score_network(done: int) -> float:
         """The score on validation; keeps the network if it is the best."""
         assert validate is not None
-        with eager(model):
+        with eager(model), evaluating(model):
             score = ranks.of_first(float(validate(model)))
         if math.isnan(score) and (settings.choose == "best" or settings.patience):
             raise InputError(
@@ -187,11 +188,9 @@ def fit(
                 checkpoints.save_best(model, {"step": done, "score": score})
             if settings.choose == "best":
                 best.network = {k: t.clone() for k, t in model.state_dict().items()}
-        model.train()
         return score
 
     begun = time.perf_counter() - seconds
-    model.train()
     try:
         with compiled(model, settings.compile):
             for step in log.steps(first):
@@ -219,8 +218,9 @@ def fit(
                     ranks.average_buffers(model)
                     done = step + 1
                     check = done % settings.checkpoint_every == 0 or done == steps
-                    if check and (spoilt := _not_finite(model)):
-                        raise Diverged(f"the network must be finite, got {spoilt} after the step.")
+                    if check and (spoilt := sorted(sound & _not_finite(model))):
+                        which = ", ".join(f"`{name}`" for name in spoilt)
+                        raise Diverged(f"the network must be finite, got {which} after the step.")
                 except Diverged as error:
                     drawn = named_samples(pool, torch.cat([index, used]), len(train_set))
                     raise Diverged(
@@ -250,7 +250,7 @@ def fit(
                     facts = {
                         "step": done,
                         "history": log.rows,
-                        "settings": fingerprint,
+                        "settings": known,
                         "seconds": time.perf_counter() - begun,
                         "watch": watch.state(),
                         "best": best.state(),
@@ -274,22 +274,14 @@ def fit(
     return table
 
 
-def _fingerprint(
-    settings: Train, recipe: Method, data: str, model: nn.Module, loss: object, augment: object
-) -> str:
-    """All that decides a training and can be told, as a checkpoint keeps it."""
-    decides: dict[str, object] = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
-    decides |= {"methods": asdict(recipe), "data": data}
-    decides["network"] = {k: list(p.shape) for k, p in model.named_parameters()}
-    for name, part in (("model", model), ("loss", loss), ("augment", augment)):
-        decides[name] = getattr(part, "__qualname__", type(part).__qualname__)
-    return json.dumps(decides)
+def _numbers(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers by name."""
+    return [*model.named_parameters(), *model.named_buffers()]
 
 
-def _not_finite(model: nn.Module) -> str:
-    """The parameters and buffers that are not finite, or nothing."""
-    state = model.state_dict().items()
-    return ", ".join(f"`{k}`" for k, t in state if not torch.isfinite(t).all())
+def _not_finite(model: nn.Module) -> set[str]:
+    """Names of the parameters and buffers that are not finite, such as a mask of infinities."""
+    return {name for name, tensor in _numbers(model) if not torch.isfinite(tensor).all()}
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

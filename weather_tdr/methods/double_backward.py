@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from weather_tdr.data import Batch
+from weather_tdr.devices import evaluating
 from weather_tdr.methods.lookahead import Params, gradients, l2_term, look_ahead, trainable
 from weather_tdr.methods.losses import Loss
 from weather_tdr.methods.randomness import Randomness
@@ -37,10 +38,7 @@ def double_backward(
     total = (w[batch.groups] * scale * losses).sum()
     inner = gradients(total, params, graph=True)
     ahead, _ = look_ahead(params, inner, learning_rate, decay, optimizer, detach=False)
-    training = [m for m in model.modules() if m.training]
-    model.eval()
-    logits = functional_call(model, ahead, (target.patches,))
-    for module in training:
-        module.training = True
+    with evaluating(model):
+        logits = functional_call(model, ahead, (target.patches,))
     outer = loss(logits, target.labels).mean() + l2_term(ahead, target_decay)
     return torch.autograd.grad(outer, w)[0], outer.detach()

@@ -30,12 +30,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import functional_call
 
 from data_pipelines.errors import InputError
 from weather_tdr import ranks
 from weather_tdr.data import Batch
-from weather_tdr.devices import eager
+from weather_tdr.devices import eager, evaluating
 from weather_tdr.methods.double_backward import double_backward
 from weather_tdr.methods.lookahead import (
     Decay,
@@ -50,6 +50,7 @@ from weather_tdr.methods.lookahead import (
 )
 from weather_tdr.methods.losses import Loss
 from weather_tdr.methods.randomness import Randomness
+from weather_tdr.methods.sample_slopes import frozen_buffers, sample_differences, sample_slopes
 
 Way = Literal["auto", "per_group", "forward_mode", "double_backward", "finite_difference"]
 MOST_PARTS = 4  # more groups than this and one forward-mode pass is cheaper than so many parts
@@ -188,11 +189,6 @@ def has_batch_coupling(model: nn.Module) -> bool:
     )
 
 
-def frozen_buffers(model: nn.Module) -> Params:
-    """Copies of the buffers: an extra pass must not move BatchNorm's running statistics."""
-    return {k: b.clone() for k, b in model.named_buffers()}
-
-
 def target_gradient(
     model: nn.Module,
     ahead: Params,
@@ -206,14 +202,8 @@ def target_gradient(
     BatchNorm and dropout are in evaluation mode.
     """
     leaves = {k: p.requires_grad_() for k, p in ahead.items()}
-    training = [m for m in model.modules() if m.training]
-    model.eval()
-    try:
-        with eager(model):
-            logits = functional_call(model, leaves, (target.patches,))
-    finally:
-        for module in training:
-            module.training = True
+    with eager(model), evaluating(model):
+        logits = functional_call(model, leaves, (target.patches,))
     mean = loss(logits, target.labels).sum() / ranks.total(len(target))
     v = total(gradients(mean, leaves))
     value = ranks.sum_over_ranks([mean.detach()])[0]
@@ -241,7 +231,7 @@ def group_gradients(
             continue
         with eager(model):
             part = loss(model(batch.patches[index]), batch.labels[index])
-        losses[index] = part.detach()
+        losses[index] = part.detach().to(losses)
         grads.append(gradients((scale[index] * part).sum(), params))
     return grads, losses
 
@@ -253,47 +243,9 @@ def combine(grads: list[Params | None], weights: Tensor, like: Params) -> Params
         for w, g in zip(weights, grads, strict=True)
         if g is not None
     ]
+    if not present:  # a rank without a share of a small batch
+        return {k: torch.zeros_like(p) for k, p in like.items()}
     total = list(present[0])
     for more in present[1:]:
         torch._foreach_add_(total, more)
     return dict(zip(like, total, strict=True))
-
-
-def sample_slopes(
-    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness
-) -> Tensor:
-    """<grad l_i, v> of every sample: one forward-mode pass, shape (b,).
-
-    Args:
-        model: in training mode.
-        batch: the samples.
-        loss: per-sample loss.
-        v: direction, by parameter.
-        random: state of the generators at the batch's own pass, so that dropout is the same.
-    """
-    params = {k: p.detach() for k, p in trainable(model).items()}
-
-    def losses(inner: Params) -> Tensor:
-        # Copied inside: forward mode may not write to tensors from outside.
-        state = {**inner, **frozen_buffers(model)}
-        return loss(functional_call(model, state, (batch.patches,)), batch.labels)
-
-    # In full precision: forward mode knows no autocast.
-    whole = torch.autocast(batch.patches.device.type, enabled=False)
-    with torch.no_grad(), random.again(model), eager(model), whole:
-        slopes: Tensor = jvp(losses, (params,), (v,))[1]
-    return slopes
-
-
-def sample_differences(
-    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness
-) -> Tensor:
-    """As `sample_slopes`, by a central difference."""
-    step = 0.01 / float(dot(v, v).sqrt().clamp(min=1e-12))
-    values = []
-    for sign in (1.0, -1.0):
-        moved = {k: p.detach() + sign * step * v[k] for k, p in trainable(model).items()}
-        with torch.no_grad(), random.again(model), eager(model):
-            state = {**moved, **frozen_buffers(model)}
-            values.append(loss(functional_call(model, state, (batch.patches,)), batch.labels))
-    return (values[0] - values[1]) / (2 * step)

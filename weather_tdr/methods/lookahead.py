@@ -41,12 +41,17 @@ def total(params: Params) -> Params:
 def leave_gradient(model: nn.Module, value: Tensor) -> Tensor:
     """Leaves the gradient of a sum over all ranks in ``.grad``, and returns that sum.
 
+    It is zero for a parameter that the sum does not depend on, on one rank and on several.
+
     Args:
         model: the network.
         value: this rank's part of the sum, a scalar.
     """
     if ranks.number() == 1:
         value.backward()  # type: ignore[no-untyped-call]
+        for p in trainable(model).values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
         return value.detach()
     add_gradient(model, total(gradients(value, trainable(model))))
     return ranks.sum_over_ranks([value])[0]

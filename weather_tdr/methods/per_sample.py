@@ -13,7 +13,7 @@ from data_pipelines.errors import Diverged
 from weather_tdr import ranks
 from weather_tdr.data import Batch
 from weather_tdr.devices import eager
-from weather_tdr.methods.hypergradient import sample_slopes, target_gradient
+from weather_tdr.methods.hypergradient import target_gradient
 from weather_tdr.methods.lookahead import (
     Decay,
     decay_by_name,
@@ -25,6 +25,7 @@ from weather_tdr.methods.lookahead import (
 )
 from weather_tdr.methods.losses import Loss, cross_entropy
 from weather_tdr.methods.randomness import Randomness
+from weather_tdr.methods.sample_slopes import sample_slopes
 
 
 def _check(value: Tensor) -> float:

@@ -1,0 +1,87 @@
+"""The slope of each sample's loss along a direction of the parameters: <grad l_i(p), v>."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from data_pipelines.errors import InputError
+from weather_tdr.data import Batch
+from weather_tdr.devices import eager
+from weather_tdr.methods.lookahead import Params, dot, gradients, trainable
+from weather_tdr.methods.losses import Loss
+from weather_tdr.methods.randomness import Randomness
+
+
+def frozen_buffers(model: nn.Module) -> Params:
+    """Copies of the buffers: an extra pass must not move BatchNorm's running statistics."""
+    return {k: b.clone() for k, b in model.named_buffers()}
+
+
+def sample_slopes(
+    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness
+) -> Tensor:
+    """<grad l_i, v> of every sample: one forward-mode pass, shape (b,).
+
+    Args:
+        model: in training mode.
+        batch: the samples.
+        loss: per-sample loss.
+        v: direction, by parameter.
+        random: state of the generators at the batch's own pass, so that dropout is the same.
+    """
+    params = {k: p.detach() for k, p in trainable(model).items()}
+
+    def losses(inner: Params) -> Tensor:
+        # Copied inside: forward mode may not write to tensors from outside.
+        state = {**inner, **frozen_buffers(model)}
+        return loss(functional_call(model, state, (batch.patches,)), batch.labels)
+
+    # In full precision: forward mode knows no autocast, and of attention only the plain form.
+    whole = torch.autocast(batch.patches.device.type, enabled=False)
+    with eager(model), whole, sdpa_kernel(SDPBackend.MATH):
+        try:
+            with torch.no_grad(), random.again(model):
+                slopes: Tensor = jvp(losses, (params,), (v,))[1]
+        except NotImplementedError:  # a layer of the network knows no forward mode
+            with torch.enable_grad(), random.again(model):
+                slopes = _by_two_backward_passes(losses, params, v)
+    return slopes
+
+
+def _by_two_backward_passes(
+    losses: Callable[[Params], Tensor], params: Params, v: Params
+) -> Tensor:
+    """d/du of <d/dp (sum_i u_i l_i), v>, which is linear in u: exact too, and slower.
+
+    Raises:
+        InputError: a layer of the network has no second derivative either.
+    """
+    leaves = {k: p.detach().requires_grad_() for k, p in params.items()}
+    found = losses(leaves)
+    u = torch.ones_like(found, requires_grad=True)
+    try:
+        along = gradients((u * found).sum(), leaves, graph=True)
+        return torch.autograd.grad(dot(along, v), u)[0]
+    except (NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            "a layer of the network has neither forward-mode nor second derivatives "
+            f"({str(error).splitlines()[0]}). Use a method that needs none, such as `tdr` with "
+            "few groups and no BatchNorm, or with `hypergradient: finite_difference`."
+        ) from error
+
+
+def sample_differences(
+    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness
+) -> Tensor:
+    """As `sample_slopes`, by a central difference."""
+    step = 0.01 / float(dot(v, v).sqrt().clamp(min=1e-12))
+    values = []
+    for sign in (1.0, -1.0):
+        moved = {k: p.detach() + sign * step * v[k] for k, p in trainable(model).items()}
+        with torch.no_grad(), random.again(model), eager(model):
+            state = {**moved, **frozen_buffers(model)}
+            values.append(loss(functional_call(model, state, (batch.patches,)), batch.labels))
+    return (values[0] - values[1]) / (2 * step)
