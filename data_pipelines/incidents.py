@@ -2,17 +2,23 @@
 
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from data_pipelines.catalogues import USUAL_NAMES, read_table, with_usual_names
 from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.following import follow
 from data_pipelines.schema import MatchTime
 from data_pipelines.tracks import DERIVED, POSSIBLE, add_changes, possible
 
 log = logging.getLogger(__name__)
-REQUIRED = ("time", "latitude", "longitude", "storm_id")
+REQUIRED = ("time", "latitude", "longitude", "storm_id")  # the last is guessed where it is missing
+SPEED_KM_H, LONGEST_HOURS = 100, 24  # of systems that no one has named
+MANY, FEWER = 20, 0.8  # entries from which on names are doubted; share of systems that says so
+DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b.*"
 
 
 def read_catalogue(path: str | Path) -> pd.DataFrame:
@@ -45,14 +51,18 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     path = Path(path).expanduser()
     table = with_usual_names(read_table(path), path)
     attrs = table.attrs
-    for column in REQUIRED:
+    renamed = {new: old for old, new in attrs.get("renamed", {}).items()}
+    for column in REQUIRED[:-1]:
         if column not in table:
             hint = f" It may be called {', '.join(USUAL_NAMES[column][1:])} too."
-            if column == "storm_id":
-                hint += " It names the system that an entry belongs to; a number each will do."
-                if name := next((c for c in table if str(c).lower() == "name"), None):
-                    hint += f" Rename `{name}` if no name is used twice."
-            raise unknown_name("`incidents.catalogue`: column", column, table.columns, hint)
+            parts = {"year", "month", "day"}
+            if column == "time" and parts <= {str(c).lower() for c in table}:
+                hint += (
+                    " Join those of year, month, day (and hour): `table['time'] = "
+                    "pd.to_datetime(table[['year', 'month', 'day', 'hour']])`."
+                )
+            there = [renamed.get(c, c) for c in table.columns]
+            raise unknown_name("`incidents.catalogue`: column", column, there, hint)
     if table.empty:
         raise InputError(f"`incidents.catalogue` must hold entries, got none in {path}.")
     times = table["time"]
@@ -65,16 +75,48 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
         values = pd.to_numeric(table[column], errors="coerce")
         _refuse(path, table, ~values.between(low, high), column, f"lie within {low} to {high}")
         table[column] = values
-    _refuse(path, table, table["storm_id"].isna(), "storm_id", "name a system")
+    if named := "storm_id" in table:
+        _refuse(path, table, table["storm_id"].isna(), "storm_id", "name a system")
     east = table["longitude"] % 360.0
     table["longitude"] = east.where(east < 360.0, 0.0)  # the remainder of -1e-20 is 360
     table = table.sort_values("time", kind="stable", ignore_index=True)
     table = _once(table, path)
+    systems = _systems(table)
+    if not named:
+        table["storm_id"] = systems
+        _say_once(
+            f"{path} names no systems (`storm_id`): its {len(table)} entries are taken as "
+            f"{systems.nunique()}, those that follow each other within {LONGEST_HOURS} hours and "
+            f"{SPEED_KM_H} km/h as one. No change over 24 hours is known from them."
+        )
+    elif (
+        len(table) >= MANY
+        and table["storm_id"].is_unique
+        and systems.nunique() < FEWER * len(table)
+    ):
+        _say_once(
+            f"each entry of {path} has a `storm_id` of its own, yet many follow each other. If "
+            "they are storms, leave the column out, so that no storm comes into two splits."
+        )
+    _doubt(table, path)
     for column in POSSIBLE:
         if column in table:
             table[column] = possible(table, column)
     table.attrs = attrs
-    return add_changes(table)
+    return add_changes(table) if named else table
+
+
+def _systems(table: pd.DataFrame) -> pd.Series:
+    """Which entries, sorted by time, follow each other closely enough to be one system."""
+    times = np.unique(table["time"].to_numpy())
+    numbers = follow(table, times, SPEED_KM_H, 1, LONGEST_HOURS)
+    return pd.Series(numbers, index=table.index).map("system {}".format)
+
+
+@lru_cache
+def _say_once(text: str) -> None:
+    """A command reads its catalogue several times."""
+    log.warning("%s", text)
 
 
 def _days_alone(times: pd.Series) -> bool:
@@ -82,11 +124,16 @@ def _days_alone(times: pd.Series) -> bool:
 
 
 def _once(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table without entries that repeat another one wholly; says which ones contradict it."""
+    """The table without entries that repeat another one wholly."""
     again = table.astype(str).duplicated()
     if again.any():
         log.warning("%d entries of %s repeat others and are left out", again.sum(), path)
         table = table[~again].reset_index(drop=True)
+    return table
+
+
+def _doubt(table: pd.DataFrame, path: Path) -> None:
+    """Says which entries contradict others."""
     unlike = table.duplicated(["storm_id", "time"], keep=False)
     if unlike.any():
         first = table[unlike].iloc[0]
@@ -99,7 +146,6 @@ def _once(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             first["time"],
             "; no time of the file has an hour" if _days_alone(table["time"]) else "",
         )
-    return table
 
 
 def _refuse(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: str) -> None:
@@ -109,8 +155,20 @@ def _refuse(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: 
         raise InputError(
             f"`{column}` must {must}, got `{table[column].iloc[row]}` in {unit} "
             f"{table.index[row]} of {path} ({int(bad.sum())} such {unit}s). "
-            + ("Write the whole column anew." if bad.all() else "Correct or delete them.")
+            + _mending(table[column], bad)
         )
+
+
+def _mending(values: pd.Series, bad: pd.Series) -> str:
+    """What to do about bad values of a column."""
+    if not bad.all():
+        return "Correct or delete them."
+    day_first = values.astype(str).str.fullmatch(DAY_FIRST).mean() > 0.9
+    return (
+        "Where the day comes first: `table[column] = pd.to_datetime(table[column], dayfirst=True)`."
+        if day_first
+        else "Write the whole column anew."
+    )
 
 
 def select_rows(

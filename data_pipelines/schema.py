@@ -118,16 +118,17 @@ class PatchGrid:
         """Points between the edge of a patch and its central cell."""
         return (self.size - self.stride) // 2
 
-    def covered(self) -> tuple[FloatArray, FloatArray]:
-        """Latitude and longitude of the points in central cells, which a map shows.
+    def positions(self, step: int) -> tuple[FloatArray, FloatArray]:
+        """Latitude and longitude of the centres of patches that begin every `step` points.
 
-        Longitudes ascend, past 360 where the patches wrap.
+        From the first point on; longitudes ascend, past 360 where the patches wrap.
         """
-        if self.whole:
-            return self.latitude, self.longitude
-        top, left = (first + self.margin for first in self.first)
-        south = top + np.arange(self.rows * self.stride)
-        east = left + np.arange(self.columns * self.stride)
+        rows = (len(self.latitude) - self.shape[0]) // step + 1
+        columns = (len(self.longitude) - self.shape[1]) // step + 1
+        if self.is_global and not self.whole:
+            columns = len(self.longitude) // step
+        south = np.arange(rows) * step + (self.shape[0] - 1) / 2
+        east = np.arange(columns) * step + (self.shape[1] - 1) / 2
         return self.latitude[0] - self.dlat * south, self.longitude[0] + self.dlon * east
 
     def centre_latitude(self) -> FloatArray:

@@ -169,10 +169,18 @@ def _variable(dataset: xr.Dataset, name: str, steps: IntArray) -> Variable:
     if not problem and not len(known):
         problem = f"all of it is missing at {len(steps)} times that were looked at"
     elif not problem and ((known < low) | (known > high)).mean() > IMPOSSIBLE:
+        values_text = f"its values, {known.min():g} to {known.max():g}"
         problem = (
-            f"its values, {known.min():g} to {known.max():g} {si}, are not possible, which is "
-            f"{low:g} to {high:g}; does the file say the right units (`{units}`)?"
+            f"{values_text} {si}, are not possible, which is {low:g} to {high:g}; does the file "
+            f"say the right units (`{units}`)?"
         )
+        if not units:
+            hundred = ((100 * known >= low) & (100 * known <= high)).mean() > 1 - IMPOSSIBLE
+            problem = (
+                f"the file gives no units, and {values_text}, are not possible in SI units "
+                f"({low:g} to {high:g}). Write them into the file: "
+                f"`dataset['{name}'].attrs['units'] = '{'hPa' if hundred else '...'}'`"
+            )
     return Variable(
         name=name,
         stored_units=units,

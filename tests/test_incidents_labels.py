@@ -74,7 +74,9 @@ def test_filters():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("time,latitude,longitude\n2001-01-01,1,2\n", "column `storm_id` is unknown"),
+        ("time,lat\n2001-01-01,1\n", "column `longitude` is unknown.*There is: lat, time"),
+        ("latitude,longitude,year,month,day\n1,2,2001,1,1\n", "column `time` is .*to_datetime"),
+        ("date,lat,lon\n31.12.2001 06:00,1,2\n1/12/2001,1,2\n", "Where the day comes first"),
         ("time,latitude,longitude,storm_id\nsoon,1,2,a\n", "`time` must be a date.* line 2"),
         ("time,latitude,longitude,storm_id\n2001-01-01,95,2,a\n", "`latitude` must lie within"),
         ("time,latitude,longitude,storm_id\n2001-01-01,5,,a\n", "`longitude` must lie within"),
@@ -84,6 +86,24 @@ def test_bad_catalogues(tmp_path, text, words):
     (tmp_path / "c.csv").write_text(text)
     with pytest.raises(InputError, match=words):
         read_catalogue(tmp_path / "c.csv")
+
+
+def test_systems_without_names_are_followed(tmp_path, caplog):
+    """Two storms that move, and an entry two days later; a row that repeats another is none."""
+    times = pd.date_range("2001-01-01", periods=30, freq="6h")
+    east = pd.DataFrame({"time": times, "lat": 50.0, "lon": np.linspace(350, 400, 30) % 360})
+    west = pd.DataFrame({"time": times, "lat": -40.0, "lon": np.linspace(200, 220, 30)})
+    late = pd.DataFrame({"time": [times[-1] + pd.Timedelta("2d")], "lat": [-40.0], "lon": [220.0]})
+    table = pd.concat([east, west, late, west[:1]]).assign(pressure_hpa=990.0)
+    table.to_csv(tmp_path / "c.csv", index=False)
+    got = read_catalogue(tmp_path / "c.csv")
+    assert "its 61 entries are taken as 3" in caplog.text
+    assert got.groupby("storm_id").size().tolist() == [30, 30, 1]
+    assert got.groupby("storm_id")["latitude"].nunique().max() == 1
+    assert "deepening_bergeron" not in got  # the tracks are a guess
+    table.assign(storm_id=range(len(table))).to_csv(tmp_path / "numbered.csv", index=False)
+    read_catalogue(tmp_path / "numbered.csv")
+    assert "each entry of" in caplog.text and "leave the column out" in caplog.text
 
 
 def test_catalogue_is_read_sorted_with_longitudes_from_0(tmp_path):

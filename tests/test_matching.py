@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.following import best_pairs, follow
 from data_pipelines.schema import great_circle_km
-from weather_tdr.matching import best_pairs, follow, match_incidents
+from weather_tdr.matching import match_incidents
 
 HOUR = pd.Timedelta(hours=1)
 

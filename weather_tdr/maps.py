@@ -119,12 +119,9 @@ def incident_map(
     size = 0 if whole else detector.grid["size"]
     grid = PatchGrid(latitude, longitude, size, stride, whole)
     step = stride if whole or resolution == "stride" else 1
-    height, width = grid.shape
     wraps = grid.is_global and not whole
-    rows = (len(latitude) - height) // step + 1
-    columns = (len(longitude) - width) // step + 1
-    if wraps:
-        columns = grid.columns if step > 1 else len(longitude)
+    north, east = grid.positions(step)
+    rows, columns = len(north), len(east)
     device = next(detector.model.parameters()).device
     parts = []
     # A chunk of fields is computed once, and goes through the network a few steps at a time.
@@ -136,15 +133,13 @@ def incident_map(
         for begin in range(0, len(block), STEPS_AT_ONCE):
             values = block[begin : begin + STEPS_AT_ONCE]
             if wraps:
-                values = np.concatenate([values, values[..., : width - 1]], axis=-1)
+                values = np.concatenate([values, values[..., : grid.shape[1] - 1]], axis=-1)
             scaled = detector.normalise(values).to(device)
             found_here = dense_log_odds(detector.model, scaled, step)[:, :rows, :columns]
             calibrated = detector.calibration.probability(found_here.cpu().numpy())
             parts.append(calibrated.astype(np.float32))
             bar.update(len(values))
     bar.close()
-    north = latitude[0] - grid.dlat * (np.arange(rows) * step + (height - 1) / 2)
-    east = longitude[0] + grid.dlon * (np.arange(columns) * step + (width - 1) / 2)
     if not wraps and east[-1] >= 360.0:  # a region across Greenwich begins west of it
         east -= 360.0
     cell = grid.shape if whole else (stride, stride)

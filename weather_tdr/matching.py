@@ -1,18 +1,17 @@
-"""Found against true incidents, one to one; found incidents followed in time."""
+"""Found against true incidents, one to one."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from data_pipelines.following import HOUR, best_pairs
 from data_pipelines.schema import FloatArray, great_circle_km
 
 RADIUS_KM = 300.0
-HOUR = np.timedelta64(1, "h")
 Indices = npt.NDArray[np.int64]
 
 
@@ -99,59 +98,3 @@ def _feasible(
         return np.empty(0, int), np.empty(0, int), np.empty(0), np.empty(0)
     a, b, km, cost = (np.concatenate(column) for column in zip(*parts, strict=True))
     return a, b, km, cost
-
-
-def best_pairs(cost: FloatArray) -> list[tuple[int, int]]:
-    """Most pairs of a row and a column each, and among those the least sum of costs.
-
-    Args:
-        cost: at least 0; infinity where there can be no pair.
-    """
-    possible = np.isfinite(cost)
-    if not possible.any():
-        return []
-    # What cannot be costs more than any set of pairs that can: as many of those as possible.
-    never = cost[possible].max() * (min(cost.shape) + 1) + 1.0
-    pairs = zip(*linear_sum_assignment(np.where(possible, cost, never)), strict=True)
-    return [(int(i), int(j)) for i, j in pairs if possible[i, j]]
-
-
-def follow(
-    found: pd.DataFrame,
-    times: npt.NDArray[np.datetime64],
-    speed_km_h: float,
-    missed_steps: int,
-) -> Indices:
-    """Number of the track of each found incident, from 1 on in order of time.
-
-    Step by step, incidents go on the tracks seen before, by the assignment with the most pairs and
-    then the least distance.
-
-    Args:
-        found: ``time, latitude, longitude``, sorted by time.
-        times: all time steps of the map, ascending.
-        speed_km_h: no track is faster.
-        missed_steps: a track may be missing at so many steps in a row.
-    """
-    track = np.zeros(len(found), dtype=np.int64)
-    latitude, longitude = (found[k].to_numpy() for k in ("latitude", "longitude"))
-    step = np.searchsorted(times, found["time"].to_numpy())
-    last: Indices = np.empty(0, dtype=np.int64)  # the latest incident of each open track
-    number = 0
-    for now in np.unique(step):
-        here = np.flatnonzero(step == now)
-        last = last[now - step[last] <= missed_steps + 1]
-        km = great_circle_km(
-            latitude[last][:, None], longitude[last][:, None], latitude[here], longitude[here]
-        )
-        hours = (times[now] - times[step[last]]) / HOUR
-        km[km > speed_km_h * hours[:, None]] = np.inf
-        pairs = best_pairs(km)
-        for i, j in pairs:
-            track[here[j]] = track[last[i]]
-        for k in here[track[here] == 0]:
-            number += 1
-            track[k] = number
-        gone = [i for i, _ in pairs]
-        last = np.concatenate([np.delete(last, gone), here])
-    return track

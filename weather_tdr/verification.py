@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data_pipelines.following import follow
 from weather_tdr.intervals import count_intervals, storm_blocks
 from weather_tdr.maps import Maps
-from weather_tdr.matching import Matching, follow, match_incidents
+from weather_tdr.matching import Matching, match_incidents
 from weather_tdr.scores import Counts, table_scores
 
 CURVE_POINTS = 60

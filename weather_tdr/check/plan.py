@@ -209,11 +209,12 @@ def _check_patches(config: Config, fields: xr.DataArray, facts: Facts) -> bool:
     try:
         grid = grid_of(fields, patches)
         south, east = (n * d for n, d in zip(grid.shape, (grid.dlat, grid.dlon), strict=True))
+        step = 1 if config.maps.resolution == "grid" and not grid.whole else patches.stride
         facts.add(
             "patches",
             f"{grid.shape[0]} x {grid.shape[1]} points, {south:g} x {east:g} degrees; "
             f"{grid.rows} x {grid.columns} = {grid.rows * grid.columns} positions a time",
-            f"maps show {region_text(*grid.covered())}",
+            f"maps have {region_text(*grid.positions(step))}",
         )
         PatchNet(fields.sizes["variable"], grid.shape, patches.stride)
     except InputError as error:

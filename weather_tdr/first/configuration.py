@@ -34,6 +34,8 @@ from weather_tdr.first.splits import (
     choose_incident_stride,
     choose_splits,
     choose_training,
+    incident_stride_key,
+    splits_keys,
 )
 
 READ_AT_MOST = 2**30  # bytes of fields that are read to find incidents in them
@@ -183,18 +185,21 @@ def _planned(
 
     gap = GAP_HOURS if times[-1] - times[0] >= SHORT else -min(map(lag_hours, settings.lags)) or 24
     here = incident_times[(incident_times >= times[0]) & (incident_times <= times[-1])]
-    plan, of_splits = choose_splits(times, here, gap, planner)
-    target: int = of_splits[-1].value
-    codes = plan.assigned(target)[0]
+    plan, splits = choose_splits(times, here, gap, planner)
+    codes = plan.assigned(splits.target_per_group)[0]
     at_points = any(k.name == "incidents.catalogue" for k in of_incidents)
-    of_places = choose_incident_stride(plan, codes) if at_points else []
-    places = (patches.stride // of_places[0].value) ** 2 if of_places else 1
+    of_places = []
+    if at_points and (step := choose_incident_stride(plan, codes)):
+        patches = replace(patches, incident_stride=step)  # as the planner sees too
+        plan = planner(splits)
+        codes = plan.assigned(splits.target_per_group)[0]
+        of_places = [incident_stride_key(step, plan, codes)]
     return [
         *of_fields,
         *of_incidents,
         *of_patches,
         background,
         *of_places,
-        *of_splits,
-        *choose_training(plan, codes, places),
+        *splits_keys(splits, plan.incidents(codes)),
+        *choose_training(codes),
     ]

@@ -24,7 +24,7 @@ INCIDENT_PATCHES = 20_000  # of training, that are enough; and no more than ther
 
 def choose_splits(
     times: pd.DatetimeIndex, incident_times: pd.DatetimeIndex, gap_hours: float, planner: Planner
-) -> tuple[StorePlan, list[Key]]:
+) -> tuple[StorePlan, Splits]:
     """Periods of train, validation and test with incidents in each, and the target set.
 
     Args:
@@ -34,13 +34,13 @@ def choose_splits(
         planner: what the store would hold with given splits.
 
     Returns:
-        The plan with the splits that were chosen, and the keys.
+        The plan with the splits that were chosen, and these.
 
     Raises:
         InputError: no division of the time axis works.
     """
     gap = f"{gap_hours / 24:g}d"
-    best: tuple[tuple[int, int], Splits, StorePlan, dict[str, int]] | None = None
+    best: tuple[tuple[int, int], Splits, StorePlan] | None = None
     refused: InputError | None = None
     for train_end, validation_end in _cuts(times, incident_times):
         splits = _periods(times, train_end, validation_end, gap)
@@ -54,7 +54,7 @@ def choose_splits(
         fewest = min(ENOUGH, *(incidents[s] for s in ("train", "validation", "test")))
         if best is None or (target, fewest) > best[0]:
             splits.target_per_group = target
-            best = (target, fewest), splits, plan, incidents
+            best = (target, fewest), splits, plan
         if (target, fewest) == (TARGETS[0], ENOUGH):
             break
     if best is None and refused is None:
@@ -67,8 +67,8 @@ def choose_splits(
             "no division of the time axis into train, validation and test works with these "
             f"fields and incidents: {refused}"
         )
-    _, splits, plan, incidents = best
-    return plan, _keys(splits, incidents)
+    _, splits, plan = best
+    return plan, splits
 
 
 def _cuts(
@@ -108,16 +108,23 @@ def _largest_target(plan: StorePlan) -> tuple[int, np.ndarray]:
     raise refused
 
 
-def _keys(splits: Splits, incidents: dict[str, int]) -> list[Key]:
+def splits_keys(splits: Splits, incidents: dict[str, int]) -> list[Key]:
+    """The keys of splits.
+
+    Args:
+        splits: that were chosen.
+        incidents: number of each split.
+    """
+
     def told(split: str) -> str:
-        return f"{incidents[split]} incidents"
+        return f"incidents of {incidents[split]} systems"
 
     return [
         Key(
             "splits.train",
             splits.train,
             "Periods, both days included; none of their incidents reaches into another split. "
-            f"Training has {told('train')} (and {told('target')} in the target set).",
+            f"Training has {told('train')} (and {told('target')} are in the target set).",
         ),
         Key(
             "splits.validation",
@@ -141,8 +148,8 @@ def _keys(splits: Splits, incidents: dict[str, int]) -> list[Key]:
     ]
 
 
-def choose_incident_stride(plan: StorePlan, codes: np.ndarray) -> list[Key]:
-    """At how many places of the central cell training sees each incident.
+def choose_incident_stride(plan: StorePlan, codes: np.ndarray) -> int:
+    """Points between the places of the central cell at which training sees an incident; 0: at one.
 
     Args:
         plan: of the store, with each incident once.
@@ -154,29 +161,34 @@ def choose_incident_stride(plan: StorePlan, codes: np.ndarray) -> list[Key]:
     most = min(INCIDENT_PATCHES, int((codes == SPLITS.index("train")).sum()) - once)
     steps = [2**k for k in range(stride.bit_length()) if stride % 2**k == 0]
     step = next((s for s in steps if once * (stride // s) ** 2 <= most), stride)
-    if step == stride:
-        return []
-    return [
-        Key(
-            "patches.incident_stride",
-            step,
-            f"Training sees each of its {once} incident patches at {(stride // step) ** 2} places "
-            "of the central cell, cut from the fields themselves.",
-        )
-    ]
+    return 0 if step == stride else step
 
 
-def choose_training(plan: StorePlan, codes: np.ndarray, places: int) -> list[Key]:
+def incident_stride_key(step: int, plan: StorePlan, codes: np.ndarray) -> Key:
+    """The key of what `choose_incident_stride` chose.
+
+    Args:
+        step: that was chosen.
+        plan: of the store with it.
+        codes: split of each of its samples.
+    """
+    places = (plan.listing.grid.stride // step) ** 2
+    incident = (codes == SPLITS.index("train")) & (plan.samples["kind"] == GROUPS.index("incident"))
+    return Key(
+        "patches.incident_stride",
+        step,
+        f"Training sees each incident at up to {places} places of the central cell, cut from the "
+        f"fields themselves: {int(incident.sum()):,} patches.",
+    )
+
+
+def choose_training(codes: np.ndarray) -> list[Key]:
     """Methods and steps.
 
     Args:
-        plan: of the store, with each incident once.
-        codes: split of each of its samples.
-        places: at which training sees each incident.
+        codes: split of each sample of the store.
     """
-    training = codes == SPLITS.index("train")
-    incident = training & (plan.samples["kind"] == GROUPS.index("incident"))
-    samples = int(training.sum()) + (places - 1) * int(incident.sum())
+    samples = int((codes == SPLITS.index("train")).sum())
     low, high = STEPS
     steps = int(np.clip(round(PASSES * samples / BATCH, -2), low, high))
     return [
