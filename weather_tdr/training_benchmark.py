@@ -151,7 +151,7 @@ def _measure(
         "drawing and gathering": data,
         "uniform": lambda: ours("uniform"),
         "tdr": lambda: ours("tdr"),
-        "tdr_faithful": lambda: ours("tdr_faithful"),  # moves the weights at every step
+        "tdr_faithful": lambda: ours("tdr_faithful"),  # steers from the first step on
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for turn in tqdm(range(benchmark.rounds + 1), desc=network, disable=not progress, leave=False):
