@@ -9,7 +9,7 @@ from torch import nn
 
 from data_pipelines.errors import InputError
 from weather_tdr import data
-from weather_tdr.data import StoredSamples, positions, samples_to_train
+from weather_tdr.data import StoredSamples, load_split, positions, samples_to_train
 from weather_tdr.devices import autocast, fits, pick_device
 from weather_tdr.methods.hypergradient import hypergradient
 from weather_tdr.methods.method import load_method
@@ -116,6 +116,26 @@ def test_samples_that_do_not_fit_stay_in_the_store_and_give_the_same_network(tin
     with pytest.raises(InputError, match="both be in memory"):
         fit(model, train, target[torch.arange(len(target))], "tdr", Train(steps=3))
     assert len(train) == len(positions(store, "train"))
+
+
+def test_what_memory_cannot_hold_goes_to_a_gpu_that_can(tiny_run, monkeypatch):
+    """The device "meta" stands for a GPU: shapes without values."""
+    from data_pipelines.store import open_store
+
+    store = open_store(tiny_run / "patches.zarr")
+    monkeypatch.setattr(data, "FREE_SHARE", 0.0)
+    gpu = torch.device("meta")
+    asked = []
+    monkeypatch.setattr(
+        data, "fits", lambda size, device: bool(asked.append(size)) or len(asked) < 2
+    )
+    train, target = samples_to_train(store, gpu)
+    both = [load_split(store, name) for name in ("train", "target")]
+    assert asked == [2 * sum(b.patches.nbytes for b in both)]
+    for got, wanted in zip((train, target), both, strict=True):
+        assert got.patches.is_meta and got.patches.shape == wanted.patches.shape
+        assert torch.equal(got.labels, wanted.labels) and torch.equal(got.groups, wanted.groups)
+    assert isinstance(samples_to_train(store, gpu)[0], StoredSamples)  # too small
 
 
 def test_meta_weight_net_weighs_in_full_precision():

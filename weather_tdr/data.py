@@ -18,10 +18,12 @@ from data_pipelines.parts import crc32c
 from data_pipelines.reader import PatchReader
 from data_pipelines.schema import SPLITS
 from weather_tdr import ranks
+from weather_tdr.devices import fits
 
 log = logging.getLogger(__name__)
 READ_SAMPLES = 8192
 SHOWN = 8  # samples that an error names
+CPU = torch.device("cpu")
 FREE_SHARE = 0.3  # of the free memory that samples may take; there are moments with two copies
 
 
@@ -202,23 +204,31 @@ def stored_split(store: xr.Dataset, split: str) -> StoredSamples:
     return StoredSamples(store, positions(store, split))
 
 
-def load_split(store: xr.Dataset, split: str) -> Batch:
-    """A whole split in memory."""
-    parts = list(in_parts(stored_split(store, split)))
-    return Batch(
-        torch.cat([p.patches for p in parts]),
-        torch.cat([p.labels for p in parts]),
-        torch.cat([p.groups for p in parts]),
-    )
+def load_split(store: xr.Dataset, split: str, device: torch.device = CPU) -> Batch:
+    """A whole split in memory, the patches on a device."""
+    stored = stored_split(store, split)
+    patches = torch.empty(len(stored), *store["patches"].shape[1:], device=device)
+    begin = 0
+    for part in in_parts(stored):
+        patches[begin : begin + len(part)] = part.patches.to(device)
+        begin += len(part)
+    return Batch(patches, stored.labels, stored.groups)
 
 
-def samples_to_train(store: xr.Dataset) -> tuple[Samples, Samples]:
-    """Train and target: in memory where they take little of it, else left in the store."""
+def samples_to_train(store: xr.Dataset, device: torch.device = CPU) -> tuple[Samples, Samples]:
+    """Train and target: in memory where they take little of it, else on the GPU or in the store.
+
+    Args:
+        store: as `open_store` gives it.
+        device: that training runs on.
+    """
     of_train, of_target = (stored_split(store, name) for name in ("train", "target"))
     size = 4 * int(np.prod(store["patches"].shape[1:])) * (len(of_train) + len(of_target))
     free = psutil.virtual_memory().available / ranks.on_this_machine()
     if size <= FREE_SHARE * free:
         return load_split(store, "train"), load_split(store, "target")
+    if device != CPU and fits(2 * size, device):  # `fit` puts the two together
+        return load_split(store, "train", device), load_split(store, "target", device)
     log.info("training reads its %.3g GiB of patches from the store as it goes", size / 2**30)
     return of_train, of_target
 

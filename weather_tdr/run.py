@@ -121,7 +121,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
     if writes:
         save_config(config)
     identity = store_identity(store.attrs)
-    train_set, target_set = samples_to_train(store)
+    train_set, target_set = samples_to_train(store, device)
     validation = sample_table(store, "validation")["label"].to_numpy()
 
     def validate(network: torch.nn.Module) -> float:
