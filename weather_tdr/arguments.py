@@ -1,11 +1,11 @@
 """The commands and their arguments, as `--help` shows them; imports nothing heavy."""
 
 import argparse
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
 from data_pipelines.errors import InputError
+from weather_tdr import __version__
 
 CONFIG_COMMANDS = ("check", "build", "train", "run")
 WITH_OVERRIDES = (*CONFIG_COMMANDS, "demo", "benchmark")
@@ -42,7 +42,7 @@ def make_parser() -> Parser:
         description="Finds rare, critical weather incidents in gridded reanalysis.",
         epilog=START,
     )
-    parser.add_argument("--version", action="version", version=version("weather-tdr"))
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str, more: str = "", *, resume: bool = False) -> Parser:

@@ -245,8 +245,8 @@ def _tell_splits(plan: StorePlan, codes: Codes, dropped: dict[str, int], facts: 
     for split in ("validation", "test"):
         if 0 < incidents[split] < FEW:
             facts.warn(
-                f"only {incidents[split]} incidents in {split}: its scores will say little. Take a "
-                "longer period, or other splits."
+                f"incidents of only {incidents[split]} systems in {split}: its scores will say "
+                "little. Take a longer period, or other splits."
             )
     inside = plan.listing.split[plan.listing.labels["step"].to_numpy()] > 0
     reasons = {
