@@ -81,18 +81,17 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     table["longitude"] = east.where(east < 360.0, 0.0)  # the remainder of -1e-20 is 360
     table = table.sort_values("time", kind="stable", ignore_index=True)
     table = _once(table, path)
-    systems = _systems(table)
     if not named:
-        table["storm_id"] = systems
+        table["storm_id"] = _systems(table)
         _say_once(
             f"{path} names no systems (`storm_id`): its {len(table)} entries are taken as "
-            f"{systems.nunique()}, those that follow each other within {LONGEST_HOURS} hours and "
+            f"{table['storm_id'].nunique()}, those that follow each other within {LONGEST_HOURS} hours and "
             f"{SPEED_KM_H} km/h as one. No change over 24 hours is known from them."
         )
     elif (
         len(table) >= MANY
         and table["storm_id"].is_unique
-        and systems.nunique() < FEWER * len(table)
+        and _systems(table).nunique() < FEWER * len(table)
     ):
         _say_once(
             f"each entry of {path} has a `storm_id` of its own, yet many follow each other. If "
