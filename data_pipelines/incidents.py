@@ -85,8 +85,9 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
         table["storm_id"] = _systems(table)
         _say_once(
             f"{path} names no systems (`storm_id`): its {len(table)} entries are taken as "
-            f"{table['storm_id'].nunique()}, those that follow each other within {LONGEST_HOURS} hours and "
-            f"{SPEED_KM_H} km/h as one. No change over 24 hours is known from them."
+            f"{table['storm_id'].nunique()}: those that follow each other within "
+            f"{LONGEST_HOURS} hours and {SPEED_KM_H} km/h are one. No change over 24 hours is "
+            "known from them."
         )
     elif (
         len(table) >= MANY

@@ -93,7 +93,7 @@ def test_systems_without_names_are_followed(tmp_path, caplog):
     times = pd.date_range("2001-01-01", periods=30, freq="6h")
     east = pd.DataFrame({"time": times, "lat": 50.0, "lon": np.linspace(350, 400, 30) % 360})
     west = pd.DataFrame({"time": times, "lat": -40.0, "lon": np.linspace(200, 220, 30)})
-    late = pd.DataFrame({"time": [times[-1] + pd.Timedelta("2d")], "lat": [-40.0], "lon": [220.0]})
+    late = pd.DataFrame({"time": [times[-1] + pd.Timedelta("2D")], "lat": [-40.0], "lon": [220.0]})
     table = pd.concat([east, west, late, west[:1]]).assign(pressure_hpa=990.0)
     table.to_csv(tmp_path / "c.csv", index=False)
     got = read_catalogue(tmp_path / "c.csv")
