@@ -42,7 +42,8 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
 
     Returns:
         The table, sorted by time; longitudes in [0, 360); further columns unchanged. ``attrs``
-        holds ``format``, ``skipped``, ``renamed``, ``derived`` and what the format adds, as JSON
+        holds ``format``, ``skipped``, ``renamed``, ``derived``, ``followed`` (systems are a guess, as
+        no column names them) and what the format adds, as JSON
         values.
 
     Raises:
@@ -102,7 +103,7 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     for column in POSSIBLE:
         if column in table:
             table[column] = possible(table, column)
-    table.attrs = attrs
+    table.attrs = attrs | {"followed": not named}
     return add_changes(table) if named else table
 
 
