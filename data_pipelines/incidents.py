@@ -42,9 +42,8 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
 
     Returns:
         The table, sorted by time; longitudes in [0, 360); further columns unchanged. ``attrs``
-        holds ``format``, ``skipped``, ``renamed``, ``derived``, ``followed`` (systems are a guess, as
-        no column names them) and what the format adds, as JSON
-        values.
+        holds ``format``, ``skipped``, ``renamed``, ``derived``, ``followed`` (where no column
+        names the systems) and what the format adds, as JSON values.
 
     Raises:
         InputError: no such file, a column is missing, or a value is no date or position.
@@ -103,7 +102,7 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     for column in POSSIBLE:
         if column in table:
             table[column] = possible(table, column)
-    table.attrs = attrs | {"followed": not named}
+    table.attrs = attrs if named else attrs | {"followed": True}
     return add_changes(table) if named else table
 
 

@@ -120,7 +120,7 @@ def choose_incidents(
     if renamed := catalogue.table.attrs.get("renamed"):
         names = ", ".join(f"{new} from {old}" for old, new in renamed.items())
         found += f" Its columns have other names: {names}."
-    if catalogue.table.attrs["followed"]:
+    if catalogue.table.attrs.get("followed"):
         found += " It names no systems: entries that follow each other closely count as one."
     if overlong := catalogue.overlong():
         found += (
