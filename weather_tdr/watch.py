@@ -79,7 +79,7 @@ class Watch:
         """Looks at a row of the history."""
         for name in self.names:
             weight = row.get(f"weight_{name}", 1.0)
-            if "target_loss" in row and weight < VANISHED / len(self.names):
+            if f"hypergradient_{name}" in row and weight < VANISHED / len(self.names):
                 self._say(
                     f"vanished {name}",
                     f"the weight of group `{name}` has vanished ({weight:.1e} at step "
