@@ -37,6 +37,10 @@ def training_figure(histories: Mapping[str, pd.DataFrame], title: str = "") -> F
                 history["step"], history[f"weight_{group}"], STYLES[groups.index(group) % 4],
                 color=colour, label=group.replace("_", " "),
             )  # fmt: skip
+        if "target_loss" in history and history["target_loss"].isna().iloc[0]:
+            begins = history["step"][history["target_loss"].notna()]
+            for x in begins[:1]:  # until then training is ordinary
+                below.axvline(x, color="0.6", linestyle=":", label="steering begins")
         above.set_title(method)
         above.set_yscale("log")
         above.legend(fontsize=8)
