@@ -40,7 +40,8 @@ def training_figure(histories: Mapping[str, pd.DataFrame], title: str = "") -> F
         if "target_loss" in history and history["target_loss"].isna().iloc[0]:
             begins = history["step"][history["target_loss"].notna()]
             for x in begins[:1]:  # until then training is ordinary
-                below.axvline(x, color="0.6", linestyle=":", label="steering begins")
+                whole = below.get_xaxis_transform()
+                below.vlines(x, 0, 1, "0.6", "dotted", "steering begins", transform=whole)
         above.set_title(method)
         above.set_yscale("log")
         above.legend(fontsize=8)
