@@ -41,7 +41,10 @@ def training_figure(histories: Mapping[str, pd.DataFrame], title: str = "") -> F
             begins = history["step"][history["target_loss"].notna()]
             for x in begins[:1]:  # until then training is ordinary
                 whole = below.get_xaxis_transform()
-                below.vlines(x, 0, 1, "0.6", "dotted", "steering begins", transform=whole)
+                below.vlines(
+                    x, 0, 1, colors="0.6", linestyles="dotted", label="steering begins",
+                    transform=whole,
+                )  # fmt: skip
         above.set_title(method)
         above.set_yscale("log")
         above.legend(fontsize=8)
