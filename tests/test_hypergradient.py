@@ -12,8 +12,6 @@ from weather_tdr.data import Batch
 from weather_tdr.image_models import ConvNet, LeNet5
 from weather_tdr.methods.hypergradient import hypergradient, pick
 from weather_tdr.methods.lookahead import look_ahead, trainable
-from weather_tdr.methods.randomness import Randomness
-from weather_tdr.methods.sample_slopes import sample_slopes
 from weather_tdr.models import PatchNet
 from weather_tdr.resnets import ResNet
 
@@ -121,53 +119,6 @@ def test_exact_against_double_backpropagation(name, way, empty, shares):
         gradient = got.gradient(other)
         for k in plain:
             torch.testing.assert_close(gradient[k], plain[k], rtol=1e-10, atol=1e-13)
-
-
-class Sequence(nn.Module):
-    """Rows of a picture as a sequence, and a layer whose own derivative is not written for jvp."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-        self.out = nn.LazyLinear(2)
-
-    def forward(self, x):
-        found = self.layer(x[:, 0])
-        return self.out((found[0] if isinstance(found, tuple) else found).flatten(1))
-
-
-SEQUENCES = {
-    "recurrent": lambda: nn.LSTM(8, 5, batch_first=True),
-    "attention": lambda: nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True),
-    "weight_norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 5)),
-}
-
-
-@pytest.mark.parametrize("name", list(SEQUENCES))
-def test_slopes_of_layers_without_a_forward_mode(name):
-    """Against a backward pass of each sample by itself."""
-    torch.manual_seed(0)
-    model = Sequence(SEQUENCES[name]()).double().train()
-    batch = Batch(torch.randn(5, 1, 8, 8).double(), torch.arange(5) % 2, torch.arange(5) % 2)
-    model(batch.patches)
-    params = trainable(model)
-    v = {k: torch.randn_like(p) for k, p in params.items()}
-    wanted = [
-        sum(
-            (g * v[k]).sum()
-            for k, g in zip(
-                params,
-                torch.autograd.grad(
-                    losses(model(batch.patches[i : i + 1]), batch.labels[i : i + 1]).sum(),
-                    list(params.values()),
-                ),
-                strict=True,
-            )
-        )
-        for i in range(5)
-    ]
-    got = sample_slopes(model, batch, losses, v, Randomness.of(model))
-    torch.testing.assert_close(got, torch.stack(wanted), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("way", ["per_group", "forward_mode"])

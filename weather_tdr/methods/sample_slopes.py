@@ -45,7 +45,9 @@ def sample_slopes(
         try:
             with torch.no_grad(), random.again(model):
                 slopes: Tensor = jvp(losses, (params,), (v,))[1]
-        except NotImplementedError:  # a layer of the network knows no forward mode
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # a layer of the network knows no forward mode
             with torch.enable_grad(), random.again(model):
                 slopes = _by_two_backward_passes(losses, params, v)
     return slopes
@@ -64,13 +66,19 @@ def _by_two_backward_passes(
     u = torch.ones_like(found, requires_grad=True)
     try:
         along = gradients((u * found).sum(), leaves, graph=True)
-        return torch.autograd.grad(dot(along, v), u)[0]
-    except (NotImplementedError, RuntimeError) as error:
+        # Through all of the graph: `autograd.grad` for u alone would pass by a layer that is marked
+        # as differentiable once, and give a slope without it.
+        dot(along, v).backward()  # type: ignore[no-untyped-call]
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
         raise InputError(
             "a layer of the network has neither forward-mode nor second derivatives "
             f"({str(error).splitlines()[0]}). Use a method that needs none, such as `tdr` with "
             "few groups and no BatchNorm, or with `hypergradient: finite_difference`."
         ) from error
+    assert u.grad is not None
+    return u.grad
 
 
 def sample_differences(
