@@ -9,6 +9,7 @@ from test_train import toy
 
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
+from weather_tdr.fingerprint import fingerprint
 from weather_tdr.methods.losses import focal
 from weather_tdr.methods.method import load_method
 from weather_tdr.methods.tdr import Tdr
@@ -75,6 +76,19 @@ def test_an_undefined_score_cannot_choose():
             )  # fmt: skip
 
 
+def fingerprint_of_itself() -> str:
+    """Of a loss that holds itself, a tensor and another function."""
+    weights = torch.tensor([1.0, 3.0])
+
+    def loss(logits, labels, again=True):
+        return (
+            loss(logits, labels, False) if again else weights[labels] * focal(2.0)(logits, labels)
+        )
+
+    recipe = load_method("uniform")
+    return fingerprint(Train(), recipe, "", torch.nn.Linear(2, 2), partial(loss, again=True), None)
+
+
 def test_what_a_resumed_training_may_change_and_what_not(tmp_path):
     train, target = toy(300, 0), toy(12, 1, 0.5)
 
@@ -95,6 +109,7 @@ def test_what_a_resumed_training_may_change_and_what_not(tmp_path):
     for changed in ({"data": other}, {"width": 8}, {"steps": 30}):
         with pytest.raises(InputError, match="other settings or data"):
             go_on(**changed)
+    assert fingerprint_of_itself() == fingerprint_of_itself()
     own = [Tdr(loss=focused(gamma)) for gamma in (2.0, 2.0, 5.0)]
     go = partial(fit, train=train, target=target, settings=Train(steps=4), folder=tmp_path / "own")
     for method in own[:2]:

@@ -3,13 +3,17 @@
 import json
 from dataclasses import asdict, fields, is_dataclass
 from functools import partial
+from inspect import getclosurevars
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor, nn
 
+from weather_tdr.checkpoints import digest_of
 from weather_tdr.methods.method import Method
 from weather_tdr.train_settings import Train
 
+DEEPEST = 4  # of functions that hold functions
 INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resumed run may change
 
 
@@ -33,19 +37,23 @@ def fingerprint(
     return json.dumps(decides | {"loss": _told(loss), "augment": _told(augment)})
 
 
-def _told(part: Any) -> Any:
+def _told(part: Any, depth: int = DEEPEST) -> Any:
     """What a function or object is, and the numbers and texts that it holds."""
     if part is None or isinstance(part, str | int | float):
         return part
     if isinstance(part, Tensor):
-        return part.tolist()
-    if isinstance(part, tuple | list):
-        return [_told(p) for p in part]
-    if isinstance(part, partial):
-        return [_told(part.func), _told(part.args), _told(list(part.keywords.items()))]
+        return digest_of({"": part})
     name = getattr(part, "__qualname__", type(part).__qualname__)
-    if is_dataclass(part) and not isinstance(part, type):
-        return [name, *(_told(getattr(part, f.name)) for f in fields(part))]
-    held = [cell.cell_contents for cell in getattr(part, "__closure__", None) or ()]
-    held += list(getattr(part, "__defaults__", None) or ())
-    return [name, *(_told(p) for p in held)]
+    if depth == 0:  # a function may hold itself
+        return name
+    held: list[Any] = []
+    if isinstance(part, tuple | list):
+        held = list(part)
+    elif isinstance(part, partial):
+        held = [part.func, part.args, list(part.keywords.items())]
+    elif is_dataclass(part) and not isinstance(part, type):
+        held = [getattr(part, f.name) for f in fields(part)]
+    elif isinstance(part, FunctionType):
+        held = [*getclosurevars(part).nonlocals.values(), part.__defaults__]
+        held += list((part.__kwdefaults__ or {}).items())
+    return [name, *(_told(p, depth - 1) for p in held)]
