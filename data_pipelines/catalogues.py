@@ -91,9 +91,9 @@ def recognise(head: str) -> Format:
 
 
 @lru_cache
-def _say_once(path: Path, said: str) -> None:
-    """A command reads its catalogue several times."""
-    log.info("columns of %s are read under other names: %s", path, said)
+def say_once(level: int, text: str) -> None:
+    """Logs a text at its first time: a command reads its catalogue several times."""
+    log.log(level, "%s", text)
 
 
 def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not renamed:
         return table
     said = ", ".join(f"`{old}` as `{new}`" for old, new in renamed.items())
-    _say_once(path, said)
+    say_once(logging.INFO, f"columns of {path} are read under other names: {said}")
     attrs = table.attrs | {"renamed": renamed}
     table = table.rename(columns=renamed)
     table.attrs = attrs

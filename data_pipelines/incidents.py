@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from data_pipelines.catalogues import USUAL_NAMES, read_table, with_usual_names
+from data_pipelines.catalogues import USUAL_NAMES, read_table, say_once, with_usual_names
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.following import follow
 from data_pipelines.schema import MatchTime
 from data_pipelines.tracks import DERIVED, POSSIBLE, add_changes, possible
 
 log = logging.getLogger(__name__)
-REQUIRED = ("time", "latitude", "longitude", "storm_id")  # the last is guessed where it is missing
+REQUIRED = ("time", "latitude", "longitude")
 SPEED_KM_H, LONGEST_HOURS = 100, 24  # of systems that no one has named
 MANY, FEWER = 20, 0.8  # entries from which on names are doubted; share of systems that says so
 DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b.*"
@@ -52,15 +51,12 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     table = with_usual_names(read_table(path), path)
     attrs = table.attrs
     renamed = {new: old for old, new in attrs.get("renamed", {}).items()}
-    for column in REQUIRED[:-1]:
+    for column in REQUIRED:
         if column not in table:
             hint = f" It may be called {', '.join(USUAL_NAMES[column][1:])} too."
-            parts = {"year", "month", "day"}
-            if column == "time" and parts <= {str(c).lower() for c in table}:
-                hint += (
-                    " Join those of year, month, day (and hour): `table['time'] = "
-                    "pd.to_datetime(table[['year', 'month', 'day', 'hour']])`."
-                )
+            parts = [c for c in table if str(c).lower() in ("year", "month", "day", "hour")]
+            if column == "time" and len(parts) >= 3:
+                hint += f" Join its parts: `table['time'] = pd.to_datetime(table[{parts}])`."
             there = [renamed.get(c, c) for c in table.columns]
             raise unknown_name("`incidents.catalogue`: column", column, there, hint)
     if table.empty:
@@ -83,20 +79,22 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     table = _once(table, path)
     if not named:
         table["storm_id"] = _systems(table)
-        _say_once(
+        say_once(
+            logging.WARNING,
             f"{path} names no systems (`storm_id`): its {len(table)} entries are taken as "
             f"{table['storm_id'].nunique()}: those that follow each other within "
             f"{LONGEST_HOURS} hours and {SPEED_KM_H} km/h are one. No change over 24 hours is "
-            "known from them."
+            "known from them.",
         )
     elif (
         len(table) >= MANY
         and table["storm_id"].is_unique
         and _systems(table).nunique() < FEWER * len(table)
     ):
-        _say_once(
+        say_once(
+            logging.WARNING,
             f"each entry of {path} has a `storm_id` of its own, yet many follow each other. If "
-            "they are storms, leave the column out, so that no storm comes into two splits."
+            "they are storms, leave the column out, so that no storm comes into two splits.",
         )
     _doubt(table, path)
     for column in POSSIBLE:
@@ -111,12 +109,6 @@ def _systems(table: pd.DataFrame) -> pd.Series:
     times = np.unique(table["time"].to_numpy())
     numbers = follow(table, times, SPEED_KM_H, 1, LONGEST_HOURS)
     return pd.Series(numbers, index=table.index).map("system {}".format)
-
-
-@lru_cache
-def _say_once(text: str) -> None:
-    """A command reads its catalogue several times."""
-    log.warning("%s", text)
 
 
 def _days_alone(times: pd.Series) -> bool:
@@ -165,7 +157,8 @@ def _mending(values: pd.Series, bad: pd.Series) -> str:
         return "Correct or delete them."
     day_first = values.astype(str).str.fullmatch(DAY_FIRST).mean() > 0.9
     return (
-        "Where the day comes first: `table[column] = pd.to_datetime(table[column], dayfirst=True)`."
+        "Write it as year-month-day; where the day comes first, "
+        "`pd.to_datetime(..., dayfirst=True)` reads it."
         if day_first
         else "Write the whole column anew."
     )

@@ -265,7 +265,7 @@ class CatalogueSurvey:
         """Smallest and largest value, and number of values, of each column one can select by."""
         found = {}
         for name in self.table:
-            if name in REQUIRED:
+            if name in (*REQUIRED, "storm_id"):
                 continue
             values = pd.to_numeric(self.table[name], errors="coerce").dropna()
             if len(values):

@@ -75,8 +75,8 @@ def test_filters():
     ("text", "words"),
     [
         ("time,lat\n2001-01-01,1\n", "column `longitude` is unknown.*There is: lat, time"),
-        ("latitude,longitude,year,month,day\n1,2,2001,1,1\n", "column `time` is .*to_datetime"),
-        ("date,lat,lon\n31.12.2001 06:00,1,2\n1/12/2001,1,2\n", "Where the day comes first"),
+        ("latitude,longitude,year,month,day\n1,2,2001,1,1\n", "column `time` is .*'month', 'day'"),
+        ("date,lat,lon\n31.12.2001 06:00,1,2\n1/12/2001,1,2\n", "where the day comes first"),
         ("time,latitude,longitude,storm_id\nsoon,1,2,a\n", "`time` must be a date.* line 2"),
         ("time,latitude,longitude,storm_id\n2001-01-01,95,2,a\n", "`latitude` must lie within"),
         ("time,latitude,longitude,storm_id\n2001-01-01,5,,a\n", "`longitude` must lie within"),
