@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,34 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "trai
 OURS = ("tdr", "tdr_faithful")
 
 
+def _table(head: str, rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table.
+
+    Args:
+        head: names of the columns, with ``|`` between them.
+        rows: cells.
+    """
+    lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)]) + "\n"
+
+
 def summary_markdown(*benchmarks: pd.DataFrame) -> str:
     """Ordinary training, the best other method and TDR on each benchmark, where it is hardest.
 
     Args:
         benchmarks: a row a method, imbalance and seed.
     """
-    lines = [
-        "| benchmark | imbalance | score | ordinary training | best other method | "
-        "`tdr_faithful` | `tdr` |",
-        "|---" * 7 + "|",
-    ]
+    rows = []
     for results in benchmarks:
         hardest = results[results["imbalance"] == results["imbalance"].max()]
         score = main_score(hardest)
         cells = overview(hardest, score).iloc[:, -1]
         best = next(m for m in by_score(hardest, score) if m not in (*OURS, "uniform"))
         name, imbalance = hardest[["benchmark", "imbalance"]].iloc[0]
-        shown = f"| `{name}` | {imbalance:.4g} | {score.replace('_', ' ')} | {cells['uniform']} | "
-        shown += f"`{best}` {cells[best]} | {cells['tdr_faithful']} | {cells['tdr']} |"
-        lines.append(shown)
-    return "\n".join(lines) + "\n"
+        first = [f"`{name}`", f"{imbalance:.4g}", score.replace("_", " "), cells["uniform"]]
+        rows.append([*first, f"`{best}` {cells[best]}", cells["tdr_faithful"], cells["tdr"]])
+    head = "benchmark | imbalance | score | ordinary training | best other method | "
+    return _table(head + "`tdr_faithful` | `tdr`", rows)
 
 
 def run_markdown(comparison: pd.DataFrame) -> str:
@@ -97,17 +104,15 @@ def cost_markdown(cost: pd.DataFrame) -> str:
     Args:
         cost: with the columns `date` and `commit`.
     """
-    lines = [
-        "| network | batch | method | hypergradient | time, every step | time, every 10 | memory |",
-        "|---" * 7 + "|",
-    ]
+    rows = []
     keys = ["network", "batch", "method", "hypergradient"]
     for key, part in cost[cost["method"] != "uniform"].groupby(keys, sort=False):
         at = part.set_index("every")
         times = [f"{at['time_ratio'][e]:.2f}" if e in at.index else "-" for e in (1, 10)]
-        names = " | ".join(f"`{k}`" if i > 1 else str(k) for i, k in enumerate(key))
-        lines.append(f"| {names} | {' | '.join(times)} | {at['memory_ratio'].max():.2f} |")
-    return "\n".join([*lines, "", made(cost)]) + "\n"
+        names = [f"`{k}`" if i > 1 else str(k) for i, k in enumerate(key)]
+        rows.append([*names, *times, f"{at['memory_ratio'].max():.2f}"])
+    head = "network | batch | method | hypergradient | time, every step | time, every 10 | memory"
+    return f"{_table(head, rows)}\n{made(cost)}\n"
 
 
 def pipelines_markdown(table: pd.DataFrame) -> str:
@@ -116,13 +121,11 @@ def pipelines_markdown(table: pd.DataFrame) -> str:
     Args:
         table: a row a measure and way; with the columns `date` and `commit`.
     """
-    lines = ["| measure | way | value | ratio to the first |", "|---" * 4 + "|"]
-    for row in table.to_dict("records"):
-        lines.append(
-            f"| {row['measure']} | {row['way']} | {row['value']:,.0f} {row['unit']} | "
-            f"{row['ratio']:.3g} |"
-        )
-    return "\n".join([*lines, "", made(table)]) + "\n"
+    rows = (
+        [row["measure"], row["way"], f"{row['value']:,.0f} {row['unit']}", f"{row['ratio']:.3g}"]
+        for row in table.to_dict("records")
+    )
+    return f"{_table('measure | way | value | ratio to the first', rows)}\n{made(table)}\n"
 
 
 def maps_markdown(table: pd.DataFrame) -> str:
@@ -131,14 +134,13 @@ def maps_markdown(table: pd.DataFrame) -> str:
     Args:
         table: a row a globe, way and density of positions; with the columns `date` and `commit`.
     """
-    lines = ["| globe | positions | way | seconds | ratio | peak memory |", "|---" * 6 + "|"]
+    rows = []
     for row in table.to_dict("records"):
         peak = "-" if pd.isna(row["peak_gib"]) else f"{row['peak_gib']:.2f} GiB"
-        lines.append(
-            f"| {row['globe']} | {row['positions']} | {row['way']} | {row['seconds']:.3g} | "
-            f"{row['ratio']:.3g} | {peak} |"
-        )
-    return "\n".join([*lines, "", made(table)]) + "\n"
+        numbers = [f"{row['seconds']:.3g}", f"{row['ratio']:.3g}", peak]
+        rows.append([row["globe"], row["positions"], row["way"], *numbers])
+    head = "globe | positions | way | seconds | ratio | peak memory"
+    return f"{_table(head, rows)}\n{made(table)}\n"
 
 
 def training_markdown(table: pd.DataFrame) -> str:
@@ -147,20 +149,14 @@ def training_markdown(table: pd.DataFrame) -> str:
     Args:
         table: a row a network and way; with the columns `date` and `commit`.
     """
-    lines = [
-        "| network | batch | way | samples/s | of the bare loop | drawing and gathering | "
-        "inner step | hypergradient |",
-        "|---" * 8 + "|",
-    ]
+    rows = []
     for row in table.to_dict("records"):
         shares = (row[f"{name}_share"] for name in ("data", "inner", "hypergradient"))
-        lines.append(
-            f"| {row['network']} | {row['batch']} | {row['way']} | "
-            f"{row['samples_per_second']:,.0f} | {row['speed_ratio']:.2f} | "
-            + " | ".join("-" if pd.isna(s) else f"{s:.1%}" for s in shares)
-            + " |"
-        )
-    return "\n".join([*lines, "", made(table)]) + "\n"
+        speed = [f"{row['samples_per_second']:,.0f}", f"{row['speed_ratio']:.2f}"]
+        told = ["-" if pd.isna(s) else f"{s:.1%}" for s in shares]
+        rows.append([row["network"], str(row["batch"]), row["way"], *speed, *told])
+    head = "network | batch | way | samples/s | of the bare loop | drawing and gathering | "
+    return f"{_table(head + 'inner step | hypergradient', rows)}\n{made(table)}\n"
 
 
 KINDS = {
