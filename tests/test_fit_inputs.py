@@ -36,6 +36,7 @@ def test_arrays_of_any_library_and_what_does_not_fit():
     fails("`target` must be a tuple of inputs and labels, got NoneType", target=None)
     fails("labels of `train` must be 0 to 1, .* got 1 to 2", train=(inputs, labels + 1))
     fails("labels of `train` must be 0 to 0, .* got 0 to 1", classes=1)
+    fails("arrays of numbers, got one of <U", train=(inputs, labels.astype(str)))
     fails("labels must be whole numbers, .* such as 0.5", train=(inputs, labels + 0.5))
     fails(r"labels must be whole numbers, .* shape \(60, 2\)", train=(inputs, np.eye(2)[labels]))
     fails(r"shape of `train`, \(1, 4, 4\) a sample, got \(1, 8, 2\)",

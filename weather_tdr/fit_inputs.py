@@ -65,7 +65,14 @@ def _samples(name: str, data: Any) -> Samples:
 
 
 def _tensor(values: Any) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufc":
+        raise InputError(
+            f"samples must be arrays of numbers, got one of {array.dtype}. Number them."
+        )
+    return torch.as_tensor(array)
 
 
 def _check_labels(model: nn.Module, few: Batch, both: dict[str, Samples]) -> None:

@@ -122,7 +122,7 @@ def fit(
         pool = pool.to(device)
     if not model.training:  # else some layers may be meant to stay in evaluation mode
         model.train()
-    sound = {name for name, _ in _numbers(model) if name not in _not_finite(model)}
+    sound = {name for name, _ in _numbers(model)} - _not_finite(model)
     average = Average(model, settings.average) if settings.average else None
     watch = Watch(plan.names, settings.log_every)
     best = Best()

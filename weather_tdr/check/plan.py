@@ -209,7 +209,7 @@ def _check_patches(config: Config, fields: xr.DataArray, facts: Facts) -> bool:
     try:
         grid = grid_of(fields, patches)
         south, east = (n * d for n, d in zip(grid.shape, (grid.dlat, grid.dlon), strict=True))
-        step = 1 if config.maps.resolution == "grid" and not grid.whole else patches.stride
+        step = 1 if config.maps.resolution == "grid" else patches.stride
         facts.add(
             "patches",
             f"{grid.shape[0]} x {grid.shape[1]} points, {south:g} x {east:g} degrees; "

@@ -37,14 +37,12 @@ def training_figure(histories: Mapping[str, pd.DataFrame], title: str = "") -> F
                 history["step"], history[f"weight_{group}"], STYLES[groups.index(group) % 4],
                 color=colour, label=group.replace("_", " "),
             )  # fmt: skip
-        if "target_loss" in history and history["target_loss"].isna().iloc[0]:
-            begins = history["step"][history["target_loss"].notna()]
-            for x in begins[:1]:  # until then training is ordinary
-                whole = below.get_xaxis_transform()
-                below.vlines(
-                    x, 0, 1, colors="0.6", linestyles="dotted", label="steering begins",
-                    transform=whole,
-                )  # fmt: skip
+        steered = history["step"][history.get("target_loss", history["step"] * np.nan).notna()]
+        if len(steered) and steered.index[0] > 0:  # until then training is ordinary
+            below.vlines(
+                steered.iloc[0], 0, 1, colors="0.6", linestyles="dotted", label="steering begins",
+                transform=below.get_xaxis_transform(),
+            )  # fmt: skip
         above.set_title(method)
         above.set_yscale("log")
         above.legend(fontsize=8)
