@@ -27,6 +27,9 @@ def double_backward(
 ) -> tuple[Tensor, Tensor]:
     """The hypergradient by differentiating through the lookahead: slow; the oracle.
 
+    Not for layers marked as differentiable once (`once_differentiable`): torch leaves them out
+    without an error.
+
     Returns:
         dT/dw, shape (groups,), and T.
     """
