@@ -1,7 +1,10 @@
 """What `inspect` tells of files, stores, runs and methods."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -71,7 +74,7 @@ def test_store(tiny_run):
         assert f"{split} " + ", ".join(f"{n} {g}" for g, n in counts.items()) in text
     test = store.isel(sample=np.flatnonzero(store["split"].to_numpy() == 4))
     names = test["incident_id"].to_numpy()[test["label"].to_numpy() == 1]
-    assert f"{len(set(names))} incidents" in text.split(" test ")[1]
+    assert f"incidents of {len(set(names))} systems" in text.split(" test ")[1]
     assert f"mean {float(store['mean'][0]):.4g}" in text
     assert f"{store.attrs['dropped']['overlaps_target_set']} samples overlap" in text
 
@@ -148,3 +151,13 @@ def test_help_names_what_is_asked_for(command, capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "usage: weather-tdr " + command in text and "config on" not in text
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
+    make_field(np.linspace(0, 30, 4), np.linspace(0, 30, 4), steps=3).to_netcdf(tmp_path / "one.nc")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "weather_tdr", "inspect", str(tmp_path / "one.nc")]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -143,7 +143,7 @@ def _init_arguments(parser: Parser) -> None:
         "--catalogue",
         metavar="FILE",
         default="",
-        help="where and when incidents were: CSV with time, latitude, longitude, storm_id and "
+        help="where and when incidents were: CSV with time, latitude, longitude (storm_id) and "
         "columns to choose by; or IBTrACS, HURDAT2, GeoJSON points",
     )
     parser.add_argument(

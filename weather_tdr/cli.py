@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except RankLost as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # such as by `| head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at the end
         sys.exit(1)
     except OSError as error:
         where = error.filename or "a file"

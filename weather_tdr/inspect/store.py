@@ -73,7 +73,7 @@ def sample_rows(store: xr.Dataset, facts: Facts) -> None:
         if here.any() and "dlat" in store.attrs["grid"]:
             incidents = len(set(names[here & (label == 1)]))
             ends = (pd.Timestamp(times[here].min()), pd.Timestamp(times[here].max()))
-            told += f"; {incidents} incidents, {period_text(*ends)}"
+            told += f"; incidents of {incidents} systems, {period_text(*ends)}"
         facts.add(name, told)
 
 
