@@ -8,7 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from weather_tdr.tables import by_score, made, main_score, markdown, overview, overview_markdown
+from weather_tdr.tables import (
+    by_score,
+    made,
+    main_score,
+    markdown,
+    overview,
+    overview_markdown,
+    published_markdown,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "training.md")
@@ -163,6 +171,7 @@ KINDS = {
     "run": run_markdown,
     "results": markdown,
     "overview": overview_markdown,
+    "published": published_markdown,
     "summary": summary_markdown,
     "cost": cost_markdown,
     "maps": maps_markdown,
