@@ -6,9 +6,11 @@ Files are looked for in the given folder and in the usual places; nothing in the
 import codecs
 import gzip
 import io
+import lzma
 import pickle
 import struct
 import tarfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,8 +57,8 @@ def read_images(dataset: str, folder: str = "", download: bool = False) -> Image
 
     Args:
         dataset: its name.
-        folder: where its files lie; empty for the usual places: `WEATHER_TDR_DATA`, `./data`,
-            and the cache folder of this user.
+        folder: where its files lie, and nowhere else; empty for the usual places:
+            `WEATHER_TDR_DATA`, `./data`, `../shared/data`, and the cache folder of this user.
         download: fetches what is missing into `folder`, or the cache folder.
 
     Raises:
@@ -100,7 +102,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         if zero != 0 or kind != 8:
             raise ValueError("not unsigned bytes")
         return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
-    except (ValueError, struct.error, OSError, EOFError) as error:
+    except (ValueError, struct.error, OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is no IDX file of images or labels: {error}.") from error
 
 
@@ -220,7 +222,9 @@ def _archive(path: Path) -> Iterable[tuple[str, bytes]]:
                 handle = archive.extractfile(member) if member.isfile() else None
                 if handle is not None:
                     yield member.name.removeprefix("./"), handle.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+            while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+                pass  # the checksum of the compressed file stands at its end
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path} is no complete archive: {error}. Fetch it again.") from error
 
 

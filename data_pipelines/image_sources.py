@@ -64,7 +64,8 @@ def places(dataset: str, folder: str) -> list[Path]:
     if folder:
         return [Path(folder).expanduser()]
     inside = PUBLISHED[dataset].places if dataset in PUBLISHED else (dataset, "cifar10", ".")
-    roots = [Path(p) for p in (os.environ.get("WEATHER_TDR_DATA", ""), "data") if p]
+    beside = ("data", "../shared/data")  # where the configurations of weather look too
+    roots = [Path(p) for p in (os.environ.get("WEATHER_TDR_DATA", ""), *beside) if p]
     return [root / place for root in [*roots, cache_folder()] for place in inside]
 
 
@@ -103,6 +104,7 @@ def find(dataset: str, names: Iterable[str], folder: str, download: bool = False
     raise InputError(
         f"`images.dataset: {dataset}` needs the file {' or '.join(names)}, found none in {looked}. "
         f"Put it there, or set `images.folder` to where it lies.{fetch}"
+        f" (In `weather-tdr imbalance` it is `--folder`{' and `--download`' if fetchable else ''}.)"
     )
 
 

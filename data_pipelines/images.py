@@ -37,7 +37,8 @@ class Images:
         factor: long-tailed and step: largest over smallest class (IF), at least 1.
         train_size: binary: training samples; otherwise those of the largest class, 0 for all that
             the target set and validation leave.
-        target_size: samples of the target set, the same number of each class (binary: side).
+        target_size: samples of the target set, the same number of each class (binary: side);
+            rounded up where it does not divide.
         validation_size: training images that neither train nor target holds, the same number of
             each class.
         test_size: test images of these classes, drawn at random; 0 is all.
@@ -151,7 +152,7 @@ def make_image_sets(images: Images, seed: int) -> ImageSets:
     rng = np.random.default_rng([seed, 7])
     classes = data.train[1]
     kept = [int(k) for k in np.flatnonzero(labels >= 0)]
-    per_class = {k: -(-images.target_size // _sharing(images, k, len(kept))) for k in kept}
+    per_class = _target_sizes(images, kept)
     members = [np.flatnonzero(classes == k) for k in range(len(labels))]
     held = -(-images.validation_size // len(kept))
     left = [len(m) - per_class.get(k, 0) - held for k, m in enumerate(members)]
@@ -208,8 +209,16 @@ def _labels(images: Images, data: ImageData) -> tuple[IntArray, tuple[str, ...]]
     return labels, ("majority", "minority")
 
 
-def _sharing(images: Images, k: int, kept: int) -> int:
-    """Into how many classes the target set is divided, as seen from class k."""
+def _target_sizes(images: Images, kept: list[int]) -> dict[int, int]:
+    """Target samples of each class: sides (binary) or classes alike, rounded up.
+
+    Where a side's number does not divide by its classes, the first ones give one more.
+    """
     if images.imbalance != "binary":
-        return kept
-    return 2 * len(images.minority if k in images.minority else images.majority)
+        return dict.fromkeys(kept, -(-images.target_size // len(kept)))
+    a_side = -(-images.target_size // 2)
+    sizes = {}
+    for side in (images.minority, images.majority):
+        for place, k in enumerate(sorted(side)):
+            sizes[k] = a_side // len(side) + (place < a_side % len(side))
+    return sizes

@@ -46,10 +46,16 @@ def summary_markdown(*benchmarks: pd.DataFrame) -> str:
         score = main_score(hardest)
         cells = overview(hardest, score).iloc[:, -1]
         best = next(m for m in by_score(hardest, score) if m not in (*OURS, "uniform"))
-        name, imbalance = hardest[["benchmark", "imbalance"]].iloc[0]
-        first = [f"`{name}`", f"{imbalance:.4g}", score.replace("_", " "), cells["uniform"]]
+        name, dataset, imbalance = hardest[["benchmark", "dataset", "imbalance"]].iloc[0]
+        first = [
+            f"`{name}`",
+            dataset.replace("_", " "),
+            f"{imbalance:.4g}",
+            score.replace("_", " "),
+            cells["uniform"],
+        ]
         rows.append([*first, f"`{best}` {cells[best]}", cells["tdr_faithful"], cells["tdr"]])
-    head = "benchmark | imbalance | score | ordinary training | best other method | "
+    head = "benchmark | data set | imbalance | score | ordinary training | best other method | "
     return _table(head + "`tdr_faithful` | `tdr`", rows)
 
 

@@ -191,6 +191,11 @@ def test_frozen_normalisation_needs_no_forward_mode():
     assert relative(got.value, wanted.value) < 1e-11
 
 
+def test_normalisation_by_the_batch_in_evaluation_too():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)).eval()
+    assert pick(model, 2) == "forward_mode"
+
+
 def test_auto_and_refusal():
     assert pick(LeNet5(), 2) == "per_group"
     assert pick(LeNet5(), 100) == "forward_mode"

@@ -69,6 +69,30 @@ def test_damaged_and_missing_files(mnist):
         read_images("mnits")
 
 
+def overwrite(path):
+    """Other bytes in the middle of a file."""
+    whole = bytearray(path.read_bytes())
+    half = len(whole) // 2
+    whole[half : half + 200] = bytes(255 - b for b in whole[half : half + 200])
+    path.write_bytes(whole)
+
+
+def test_damage_within_compressed_files(mnist, tmp_path):
+    images = mnist / "t10k-images-idx3-ubyte.gz"
+    overwrite(images)
+    with pytest.raises(InputError, match="no IDX file"):
+        read_idx(images)
+    rng = np.random.default_rng(0)
+    for dataset, name, mode in (("cifar10", "cifar-10-python.tar.gz", "w:gz"),
+                                ("cifar10_jpeg", "cifar-10-jpeg.tar.xz", "w:xz")):  # fmt: skip
+        with tarfile.open(tmp_path / name, mode) as archive:
+            for k in range(3):
+                add(archive, f"noise{k}", rng.bytes(200_000))
+        overwrite(tmp_path / name)
+        with pytest.raises(InputError, match="no complete archive"):
+            read_images(dataset, str(tmp_path))
+
+
 def test_usual_places_are_searched(mnist, tmp_path, monkeypatch):
     place = tmp_path / "elsewhere" / "MNIST" / "raw"
     place.mkdir(parents=True)

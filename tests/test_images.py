@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,6 +74,8 @@ def test_several_classes_a_side_and_a_smaller_test_set():
     sets = make_image_sets(images, 1)
     assert np.bincount(sets.train[1]).tolist() == [60, 20]
     assert np.bincount(sets.target[1]).tolist() == [6, 6]
+    uneven = make_image_sets(replace(images, target_size=20), 1)  # ten of three classes: 4, 3, 3
+    assert np.bincount(uneven.target[1]).tolist() == [10, 10]
     assert len(sets.test[1]) == 50 and set(sets.test[1]) == {0, 1}
 
 

@@ -16,6 +16,7 @@ from weather_tdr.methods.losses import (
 )
 from weather_tdr.methods.losses import cross_entropy as plain_loss
 from weather_tdr.methods.static import Static, class_balanced, inverse_frequency, uniform
+from weather_tdr.train import Train, fit
 
 ETA, L2 = 0.05, 2e-3
 
@@ -77,6 +78,14 @@ def test_losses_that_need_every_class():
             make_loss(name, torch.tensor([5, 0]))
     with pytest.raises(InputError, match="Did you mean `focal`"):
         make_loss("focl", torch.tensor([5, 5]))
+
+
+def test_an_output_without_samples():
+    """The network has three outputs, train two classes: no prior is known of the third."""
+    sets = [(torch.randn(n, 4), torch.arange(n) % 2) for n in (20, 6)]
+    for name in ("balanced_softmax", "logit_adjustment"):
+        with pytest.raises(InputError, match="2 classes in train and 3 outputs"):
+            fit(torch.nn.Linear(4, 3), *sets, name, Train(steps=2, batch=4))
 
 
 # --- static weights --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.schema import GROUPS
 from weather_tdr.checkpoints import load_checkpoint, save_checkpoint
 from weather_tdr.data import Batch
+from weather_tdr.fit_inputs import check_overlap
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import Method, load_method, method_of, names
 from weather_tdr.methods.tdr import Tdr, TdrSettings
@@ -203,6 +204,22 @@ def test_bad_target_sets(words):
     train, target = BAD_SETS[words](toy(300, 0), toy(12, 1, 0.5))
     with pytest.raises(InputError, match=words):
         fit(PatchNet(2, 8, 2, width=4), train, target, "tdr_faithful", Train(steps=5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.uint8])
+def test_every_shared_sample_is_found(dtype):
+    """Also large ones, whose sums depend on the order of adding."""
+    values = torch.randn(6, 3, 150, 150, dtype=torch.float64).mul(50).to(dtype)
+    values[0] = 0
+    labels = torch.arange(6) % 2
+    train = Batch(values, labels, labels)
+    for k in range(6):
+        shared = values[k : k + 1].clone()
+        if k == 0 and dtype.is_floating_point:
+            shared = -shared  # a negative zero is the same
+        with pytest.raises(InputError, match=f"sample 0 of it that is sample {k} of train"):
+            check_overlap(train, Batch(shared, labels[:1], labels[:1]))
+    check_overlap(train, Batch(values[:2] + 1, labels[:2], labels[:2]))
 
 
 def test_arrays_of_any_shape_and_groups_that_are_absent():

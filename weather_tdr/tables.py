@@ -115,7 +115,7 @@ def overview_markdown(results: pd.DataFrame) -> str:
         rate = results.loc[results["method"] == method, "learning_rate"].iloc[0] if tuned else 0
         shown = f" {rate:g} |" if tuned else ""
         lines.append(f"| `{method}` | {data} |{shown} {' | '.join(cells)} |")
-    return "\n".join([*lines, "", made(results)]) + "\n"
+    return "\n".join([*lines, "", _about(results)]) + "\n"
 
 
 def markdown(results: pd.DataFrame) -> str:
@@ -128,9 +128,14 @@ def markdown(results: pd.DataFrame) -> str:
     if score == "average_precision":
         columns = [score, "roc_auc", "minority_recall", "minority_precision", "csi"]
     else:
-        columns = [score, "minority_recall", "minority_precision", "minority_f1", "g_mean"]
-        if not results["dataset"].str.contains(" against ").all():
-            columns.insert(0, "accuracy")
+        columns = [
+            "accuracy",
+            score,
+            "minority_recall",
+            "minority_precision",
+            "minority_f1",
+            "g_mean",
+        ]
     names = " | ".join(c.replace("_", " ") for c in columns)
     tuned = _tuned(results)
     rate = " learning rate |" if tuned else ""
@@ -144,9 +149,15 @@ def markdown(results: pd.DataFrame) -> str:
         rate = f" {part['learning_rate'].iloc[0]:g} |" if tuned else ""
         lines.append(
             f"| `{method}` | {part['data'].iloc[0]} | {len(part)} |{rate} {' | '.join(cells)} | "
-            f"{part['seconds'].mean():.0f} |"
+            f"{_spread(part, 'seconds', 0)} |"
         )
-    return "\n".join([*lines, "", made(results)]) + "\n"
+    return "\n".join([*lines, "", _about(results)]) + "\n"
+
+
+def _about(results: pd.DataFrame) -> str:
+    """Data set and network, and when and from which commit the figures come."""
+    told = (", ".join(map(str, dict.fromkeys(results[key]))) for key in ("dataset", "network"))
+    return f"Data: {next(told)}; network: {next(told)}. {made(results)}".rstrip()
 
 
 def _tuned(results: pd.DataFrame) -> bool:
@@ -161,7 +172,7 @@ def _diverged(results: pd.DataFrame) -> "pd.Series[bool]":
     return results["diverged"].eq(True)  # missing where an older release made the cell
 
 
-def _spread(part: pd.DataFrame, score: str) -> str:
+def _spread(part: pd.DataFrame, score: str, digits: int = 3) -> str:
     """Mean and standard deviation; nothing where a seed's score is undefined."""
     if (lost := int(_diverged(part).sum())) > 0:
         return f"{lost} of {len(part)} diverged"
@@ -169,8 +180,8 @@ def _spread(part: pd.DataFrame, score: str) -> str:
     if values.isna().any():
         return "-"
     if len(values) == 1:
-        return f"{values.mean():.3f}"
-    return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+        return f"{values.mean():.{digits}f}"
+    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
 
 def made(table: pd.DataFrame) -> str:

@@ -183,10 +183,12 @@ def pick(model: nn.Module, groups: int) -> Way:
 
 
 def has_batch_coupling(model: nn.Module) -> bool:
-    """True when a layer mixes the samples of a batch (BatchNorm in training mode)."""
-    return any(
-        isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in model.modules()
-    )
+    """True when a layer mixes the samples of a batch: BatchNorm that takes the batch's statistics.
+
+    Layers of one's own that do so are not known.
+    """
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return any(m.training or m.running_mean is None for m in norms)
 
 
 def target_gradient(

@@ -93,6 +93,12 @@ def logit_adjustment(counts: Tensor, tau: float = 1.0) -> Loss:
     shift = tau * torch.log(counts.double() / counts.sum())
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        if logits.shape[1] != len(shift):
+            raise InputError(
+                f"a loss that knows the class counts needs samples of every class, got "
+                f"{len(shift)} classes in train and {logits.shape[1]} outputs of the network. "
+                "Use `cross_entropy`, or give the network as many outputs."
+            )
         return cross_entropy(logits + shift.to(logits), labels)
 
     return loss
