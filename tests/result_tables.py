@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from weather_tdr.named_benchmarks import measured
 from weather_tdr.tables import (
     by_score,
     made,
@@ -192,9 +193,8 @@ def filled(text: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         kind, names, _ = found.groups()
-        folder = ROOT / "configs" / "benchmarks" / "results"
-        read = [pd.read_csv(folder / f"{name}.csv") for name in names.split(",")]
-        return f"<!-- {kind}: {names} -->\n{KINDS[kind](*read)}<!-- end -->"
+        made_of = KINDS[kind](*map(measured, names.split(",")))
+        return f"<!-- {kind}: {names} -->\n{made_of}<!-- end -->"
 
     return TABLE.sub(table, text)
 

@@ -102,6 +102,13 @@ def test_usual_places_are_searched(mnist, tmp_path, monkeypatch):
         read_images("mnist")
     monkeypatch.setenv("WEATHER_TDR_DATA", str(tmp_path / "elsewhere"))
     assert len(read_images("mnist").train[1]) == 600
+    monkeypatch.delenv("WEATHER_TDR_DATA")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "shared").mkdir()
+    place.parents[1].rename(tmp_path / "shared" / "data")
+    monkeypatch.chdir(tmp_path / "project")
+    read_images.cache_clear()
+    assert len(read_images("mnist").train[1]) == 600
 
 
 def add(archive, name, data):

@@ -15,6 +15,7 @@ from data_pipelines.image_files import read_images
 from weather_tdr.benchmarks import Benchmark
 from weather_tdr.cli import main
 from weather_tdr.config import read_config
+from weather_tdr.named_benchmarks import measured
 from weather_tdr.settings import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -88,3 +89,10 @@ def test_configurations_are_valid(path):
 def test_there_are_tables():
     found = {kind for path in PAGES for kind, _, _ in TABLE.findall(path.read_text())}
     assert found == set(KINDS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/benchmarks/results").glob("*.csv")))
+def test_commits_of_results_are_hashes(path):
+    """Also those that look like numbers, such as 8069e32."""
+    for commit in measured(path.stem)["commit"]:
+        assert re.fullmatch(r"[0-9a-f]{7,}(-dirty)?", commit)

@@ -41,4 +41,4 @@ def measured(name: str) -> pd.DataFrame:
     folder = configs_folder() / "benchmarks" / "results"
     if not (folder / f"{name}.csv").is_file():
         raise unknown_name("results", name, (p.stem for p in folder.glob("*.csv")))
-    return pd.read_csv(folder / f"{name}.csv")
+    return pd.read_csv(folder / f"{name}.csv", dtype={"commit": str})  # 8069e32 is no number

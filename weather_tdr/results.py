@@ -175,7 +175,7 @@ class Results:
                 f"the run {self.folder} must have been evaluated, got no comparison.csv. "
                 "Call `run.evaluate()` first."
             )
-        return pd.read_csv(path).set_index("method")
+        return pd.read_csv(path, dtype={"commit": str}).set_index("method")
 
     def performance(self) -> dict[str, dict[str, Performance]]:
         """Where methods and rules stand in the performance diagram, for `performance_figure`."""
