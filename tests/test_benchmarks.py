@@ -15,10 +15,12 @@ from sklearn.metrics import (
 
 from data_pipelines.errors import InputError
 from weather_tdr.augment import crop_flip
+from weather_tdr.checkpoints import Checkpoints
 from weather_tdr.class_scores import class_scores, rare_classes
 from weather_tdr.cli import main
 from weather_tdr.cost import CASES, measure_cost
 from weather_tdr.image_models import make_network
+from weather_tdr.methods.tdr import Tdr
 from weather_tdr.schedules import SCHEDULES
 from weather_tdr.scores import Counts
 from weather_tdr.tables import by_score, overview_markdown
@@ -31,11 +33,16 @@ network: convnet
 methods: [uniform, tdr]
 seeds: 2
 workers: 1
-train: {{steps: 20, batch: 20, learning_rate: 0.05}}
+train: {{steps: 20, batch: 20, learning_rate: 0.05, checkpoint_every: 8}}
 """
 
 
-def test_results_resume_and_other_settings(tmp_path, capsys):
+def saved_and_stopped(self, *arguments, save=Checkpoints.save):
+    save(self, *arguments)
+    raise KeyboardInterrupt
+
+
+def test_results_resume_and_other_settings(tmp_path, capsys, monkeypatch):
     config = tmp_path / "tiny.yaml"
     config.write_text(CONFIG.format(output=tmp_path))
     main(["benchmark", str(config), "--quiet", "--workers=2"])  # others in this process, one by one
@@ -58,6 +65,21 @@ def test_results_resume_and_other_settings(tmp_path, capsys):
     again = pd.read_csv(folder / "results.csv")
     assert again["accuracy"].iloc[0] == 0.123
     drop = ["seconds", "accuracy", "date", "commit", "command"]
+    pd.testing.assert_frame_equal(again.drop(columns=drop), results.drop(columns=drop))
+    # Stopped in the middle, a cell goes on from its checkpoint to the same result.
+    cell.unlink()
+    with monkeypatch.context() as stopped, pytest.raises(SystemExit):
+        stopped.setattr(Checkpoints, "save", saved_and_stopped)
+        main(["benchmark", str(config), "--quiet"])
+    assert [p.name for p in (cell.with_suffix("") / "checkpoints").iterdir()] == [
+        "step_000000008.safetensors"
+    ]
+    steps, step = [], Tdr.step
+    with monkeypatch.context() as counted:
+        counted.setattr(Tdr, "step", lambda *these: steps.append(0) or step(*these))
+        main(["benchmark", str(config), "--quiet"])
+    assert len(steps) == 12 and not cell.with_suffix("").exists()
+    again = pd.read_csv(folder / "results.csv")
     pd.testing.assert_frame_equal(again.drop(columns=drop), results.drop(columns=drop))
     # Other settings have cells of their own; so has another method under the same name.
     main(["benchmark", str(config), "--quiet", "--train.steps", "10", "--methods=[uniform]"])

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
 from weather_tdr.image_models import ConvNet, LeNet5
 from weather_tdr.methods.hypergradient import hypergradient, pick
@@ -45,6 +44,17 @@ MODELS = {
         ),
         (3, 8, 8),
     ),
+    "normalised_dropout": (
+        lambda: nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(192, 20),
+            nn.BatchNorm1d(20),
+            nn.Tanh(),
+            nn.Dropout(0.5),
+            nn.Linear(20, 2),
+        ),
+        (3, 8, 8),
+    ),
     "random_dropout": (
         lambda: nn.Sequential(
             nn.Flatten(), nn.Linear(192, 20), nn.Tanh(), nn.Dropout(0.5), nn.Linear(20, 2)
@@ -52,7 +62,7 @@ MODELS = {
         (3, 8, 8),
     ),
 }
-PER_GROUP = [m for m in MODELS if m not in ("resnet20", "random_dropout")]
+PER_GROUP = [m for m in MODELS if m != "random_dropout"]  # each part draws dropout of its own
 
 
 def problem(name, groups=3, empty=None, seed=0):
@@ -112,7 +122,7 @@ def test_exact_against_double_backpropagation(name, way, empty, shares):
     torch.testing.assert_close(got.losses, wanted.losses, rtol=1e-12, atol=1e-12)
     if empty is not None:
         assert got.value[empty] == 0
-    if name != "random_dropout":  # the training gradient for any weights
+    if not name.endswith("_dropout"):  # the training gradient for any weights
         other = torch.tensor([0.1, 0.7, 0.2]).double()
         ones = torch.full((14,), 1 / 14, dtype=torch.float64) if scale is None else scale
         plain = oracle_inner(model, batch, other, ones)
@@ -167,7 +177,7 @@ def test_finite_difference_is_near_in_float32():
 
 
 def test_running_statistics_move_once():
-    for way in ("forward_mode", "double_backward", "finite_difference"):
+    for way in ("per_group", "forward_mode", "double_backward", "finite_difference"):
         model, batch, target, weights = problem("resnet20")
         alone = copy.deepcopy(model)
         alone(batch.patches)
@@ -193,18 +203,15 @@ def test_frozen_normalisation_needs_no_forward_mode():
 
 def test_normalisation_by_the_batch_in_evaluation_too():
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)).eval()
-    assert pick(model, 2) == "forward_mode"
+    assert pick(model, 3) == "forward_mode"
 
 
-def test_auto_and_refusal():
-    assert pick(LeNet5(), 2) == "per_group"
+def test_auto():
+    assert pick(LeNet5(), 4) == "per_group"
     assert pick(LeNet5(), 100) == "forward_mode"
-    assert pick(ResNet(20).train(), 2) == "forward_mode"
-    model, batch, target, weights = problem("resnet20")
-    with pytest.raises(InputError, match="must not be used with BatchNorm"):
-        hypergradient(
-            model, batch, target, weights, loss=losses, learning_rate=ETA, way="per_group"
-        )
+    assert pick(ResNet(20).train(), 2) == "per_group"
+    assert pick(ResNet(20).train(), 3) == "forward_mode"
+    assert pick(ResNet(20).eval(), 3) == "per_group"
 
 
 @pytest.mark.parametrize("way", ["per_group", "forward_mode", "double_backward"])

@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -85,6 +86,9 @@ def run_cell(
 ) -> None:  # fmt: skip
     """Trains and tests one method with one seed; writes its row to `path`.
 
+    A cell that is stopped goes on from its last checkpoint, which lies beside `path` in a folder of
+    the same name until the row is there.
+
     Args:
         store_path: patch store of the cell.
         network: name of a network for images; empty for PatchNet on fields.
@@ -118,6 +122,7 @@ def run_cell(
     if not network:
         of_test = store["label"].to_numpy()[store["split"].to_numpy() == SPLITS.index("test")]
         row |= {"imbalance": 1.0 - float(of_test.mean())}
+    kept = path.with_suffix("")
     try:
         history = fit(
             model,
@@ -125,6 +130,8 @@ def run_cell(
             load_split(store, "target"),
             recipe,
             settings,
+            folder=kept,
+            resume=True,
             augment=augmentation(settings.augment, store),
             names=meanings(store, "label" if recipe.weights_per == "class" else "group"),
         )
@@ -133,6 +140,7 @@ def run_cell(
     except Diverged:
         row |= {"diverged": True}  # a result too: it has no scores
     write_atomically(path, json.dumps(no_nan(row)) + "\n")
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def _scores(model: nn.Module, store: xr.Dataset, network: str, train: Batch) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print(
             "interrupted; the same command goes on: `train` and `run` from the last checkpoint "
-            "with `--resume`, `benchmark` with the next cell",
+            "with `--resume`, `benchmark` from that of each cell",
             file=sys.stderr,
         )
         sys.exit(1)

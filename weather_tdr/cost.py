@@ -47,7 +47,7 @@ class Case:
 CASES = {
     "convnet": Case(lambda: ConvNet(3, 32, 2), (3, 32, 32), 100, 10, ("per_group", "forward_mode")),
     "lenet5": Case(lambda: LeNet5(1, 28, 2), (1, 28, 28), 50, 10, ("per_group", "forward_mode")),
-    "resnet20": Case(lambda: ResNet(20, 3, 2), (3, 32, 32), 100, 10, ("forward_mode",)),
+    "resnet20": Case(lambda: ResNet(20, 3, 2), (3, 32, 32), 100, 10, ("per_group", "forward_mode")),
     "patchnet": Case(
         lambda: PatchNet(4, 16, 4), (4, 16, 16), 128, 10, ("per_group", "forward_mode")
     ),

@@ -38,19 +38,22 @@ class TrainLog:
         self.name, self.all, self.batch, self.folder = name, steps, batch, folder
         self.silent = not (progress and sys.stderr.isatty())
         self.rows: list[Row] = []
+        self.writer: Any = None  # imported here: its second is none of the training's
+        if folder is not None and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter
         self.events: Any = None
         self.bar: Any = None
 
     def steps(self, first: int) -> Iterator[int]:
         """The steps to do, counted by the bar."""
-        if self.folder is not None and importlib.util.find_spec("tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
-
+        if self.writer is not None and self.folder is not None:
             events = self.folder / "tensorboard"
             if not first:
                 shutil.rmtree(events, ignore_errors=True)
             # Rows after the checkpoint are shown once, though they were written twice.
-            self.events = SummaryWriter(events, purge_step=first + 1)
+            self.events = self.writer(events, purge_step=first + 1)
         self.bar = tqdm(
             range(first, self.all),
             initial=first,

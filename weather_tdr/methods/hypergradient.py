@@ -11,8 +11,9 @@ of the group's samples in the batch), an L2 factor r and a batch of b samples:
 Only v needs the lookahead, and v is a constant for w: no second-order graph is needed.
 
 - ``per_group``: backpropagate each group's part of the batch. With the per-group gradients G_k
-  the training gradient is sum_k w_k G_k for any w, and dT/dw_k = -eta <G_k, v>. For layers that
-  treat samples one by one.
+  the training gradient is sum_k w_k G_k for any w, and dT/dw_k = -eta <G_k, v>. Where layers treat
+  samples one by one, the parts together cost one pass; with BatchNorm, one forward pass of the
+  whole batch and a backward pass a group.
 - ``forward_mode``: one Jacobian-vector product of the per-sample losses along v. With BatchNorm
   too; its cost does not depend on the number of groups.
 - ``double_backward``: backpropagation through the lookahead: the oracle.
@@ -53,7 +54,9 @@ from weather_tdr.methods.randomness import Randomness
 from weather_tdr.methods.sample_slopes import frozen_buffers, sample_differences, sample_slopes
 
 Way = Literal["auto", "per_group", "forward_mode", "double_backward", "finite_difference"]
-MOST_PARTS = 4  # more groups than this and one forward-mode pass is cheaper than so many parts
+# With more groups than this, one forward-mode pass is cheaper than so many parts, or, with
+# BatchNorm, than so many backward passes.
+MOST_PARTS, MOST_PASSES = 4, 2
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,7 @@ def hypergradient(
         keep: whether `gradient` will be asked for other weights than `weights`.
 
     Raises:
-        InputError: ``per_group`` with layers that mix the samples of a batch, or
-            ``double_backward`` on several ranks.
+        InputError: ``double_backward`` on several ranks.
     """
     if scale is None:
         scale = torch.full_like(batch.groups, 1.0 / ranks.total(len(batch)), dtype=weights.dtype)
@@ -122,11 +124,6 @@ def hypergradient(
         return look_ahead(params, inner, learning_rate, decay, optimizer)
 
     if way == "per_group":
-        if has_batch_coupling(model):
-            raise InputError(
-                "`hypergradient: per_group` must not be used with BatchNorm, which mixes the "
-                "samples of a batch. Use `forward_mode` or `auto`."
-            )
         parts, losses = group_gradients(model, batch, scale, len(weights), loss)
         ahead, slope = ahead_of(total(combine(parts, weights, params)))
         v, value = target_gradient(model, ahead, target, loss, target_decay, slope)
@@ -177,9 +174,8 @@ def hypergradient(
 
 def pick(model: nn.Module, groups: int) -> Way:
     """The cheapest exact way for a model and a number of groups."""
-    if has_batch_coupling(model) or groups > MOST_PARTS:
-        return "forward_mode"
-    return "per_group"
+    most = MOST_PASSES if has_batch_coupling(model) else MOST_PARTS
+    return "per_group" if groups <= most else "forward_mode"
 
 
 def has_batch_coupling(model: nn.Module) -> bool:
@@ -218,12 +214,26 @@ def target_gradient(
 def group_gradients(
     model: nn.Module, batch: Batch, scale: Tensor, groups: int, loss: Loss
 ) -> tuple[list[Params | None], Tensor]:
-    """Gradient G_k of the sum of c_i l_i over each group, by one pass over the group's part.
+    """Gradient G_k of the sum of c_i l_i over each group.
+
+    By one pass over the group's part; where a layer mixes the samples of a batch, by one forward
+    pass of all and a backward pass a group.
 
     Returns:
         A gradient for each group, None where the batch has none of it; and the per-sample losses.
     """
     params = trainable(model)
+    if has_batch_coupling(model):
+        with eager(model):  # the graph is used more than once
+            losses = loss(model(batch.patches), batch.labels)
+        counts = torch.bincount(batch.groups, minlength=groups)
+        # Of all ranks, as a backward pass may wait for theirs (SyncBatchNorm).
+        present = torch.nonzero(ranks.sum_over_ranks([counts])[0]).flatten().tolist()
+        found = {
+            k: gradients((scale * losses)[batch.groups == k].sum(), params, retain=k != present[-1])
+            for k in present
+        }
+        return [found.get(k) for k in range(groups)], losses.detach()
     losses = torch.zeros_like(scale)
     grads: list[Params | None] = []
     for k in range(groups):
