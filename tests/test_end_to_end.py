@@ -123,6 +123,23 @@ def test_map_command_on_a_file_with_other_conventions(tiny_run, small, tmp_path,
         assert one.sizes["time"] == 8
     a, b = (pd.read_csv(tmp_path / n / "incidents.csv") for n in ("one", "two"))
     pd.testing.assert_frame_equal(a, b, rtol=1e-4)
+    # Another threshold finds what is at or above it, and the map says which it was.
+    low, high = (float(np.quantile(one["incident_probability"], q)) for q in (0.9, 0.999))
+    number = {}
+    for threshold in (low, high):
+        main(
+            ["map", str(tiny_run / "uniform"), str(tmp_path / "one.nc"), "--quiet",
+             "--output", str(tmp_path / "own"), f"--threshold={threshold}"]
+        )  # fmt: skip
+        own = pd.read_csv(tmp_path / "own" / "incidents.csv")
+        number[threshold] = len(own)
+        assert (own["probability"] >= threshold).all()
+        with xr.open_dataset(tmp_path / "own" / "incident_map.nc") as found:
+            assert found.attrs["threshold"] == threshold
+    assert number[low] > number[high] > 0
+    assert "`threshold` must be a probability" in fails(
+        capsys, "map", tiny_run / "uniform", tmp_path / "one.nc", "--threshold=15"
+    )
 
 
 def test_train_twice_gives_the_same_model(config_file, tmp_path):

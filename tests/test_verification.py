@@ -83,10 +83,69 @@ def test_the_curve_counts_what_a_threshold_lets_through():
         _, _, scores = verify(kept, truth(), TIMES, Maps())
         for name in ("hits", "misses", "false_alarms", "pod", "far", "csi"):
             assert row[name] == pytest.approx(scores[name], nan_ok=True)
-    best = choose_incident_threshold(curve)
-    assert curve.set_index("threshold")["csi"][best] == curve["csi"].max()
-    assert np.isnan(choose_incident_threshold(curve[curve["hits"] == 0]))
+    assert choose_incident_threshold(table, truth(), Maps()) in set(curve["threshold"])
+    misses = table[table["latitude"] == 0]
+    assert np.isnan(choose_incident_threshold(misses, truth(), Maps()))
+    assert np.isnan(choose_incident_threshold(table[:0], truth(), Maps()))
     assert incident_curve(table[:0], truth(), Maps()).empty
+
+
+def drawn(incidents, rng):
+    """A period of four time steps a day with chances of incidents far apart: peaks and truth.
+
+    Log-odds of incidents are 3.5 higher than those of the 100 times as many other peaks.
+    """
+    n = 101 * incidents
+    is_true = np.arange(n) < incidents
+    times = np.datetime64("2001-01-01", "ns") + np.timedelta64(6, "h") * np.arange(n)
+    table = pd.DataFrame(
+        {
+            "time": rng.permutation(times),
+            "latitude": 0.0,
+            "longitude": 0.0,
+            "probability": 1 / (1 + np.exp(6 - rng.normal(size=n) - 3.5 * is_true)),
+        }
+    )
+    return table, table[is_true].drop(columns="probability")
+
+
+def test_the_threshold_from_few_incidents_is_better_than_that_of_the_best_csi():
+    """Judged by the CSI that each gives over a long period, at nine incidents to choose by."""
+    rng = np.random.default_rng(0)
+    long, true = drawn(3000, rng)
+    heights, own = long["probability"].to_numpy(), np.arange(len(long)) < len(true)
+
+    def csi(threshold):
+        said = heights >= threshold
+        return (said & own).sum() / (said | own).sum()
+
+    steady, best = [], []
+    for _ in range(60):
+        peaks, truth_of = drawn(9, rng)
+        curve = incident_curve(peaks, truth_of, Maps())
+        best.append(csi(curve["threshold"][curve["csi"].idxmax()]))
+        steady.append(csi(choose_incident_threshold(peaks, truth_of, Maps())))
+    gain = np.subtract(steady, best)
+    assert gain.mean() > 2 * gain.std() / np.sqrt(len(gain))
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_the_threshold_does_not_depend_on_the_scale_of_the_probabilities(seed):
+    peaks, truth_of = drawn(6, np.random.default_rng(seed))
+    chosen = choose_incident_threshold(peaks, truth_of, Maps())
+    other = peaks.assign(probability=np.log(peaks["probability"]))
+    again = choose_incident_threshold(other, truth_of, Maps())
+    number = (peaks["probability"] >= chosen).sum()
+    assert (other["probability"] >= again).sum() == number
+    # All in one block of time: nothing to resample, so that it is the best CSI.
+    at = peaks["time"].min() + (peaks["time"] - peaks["time"].min()) / 1000
+    short = peaks.assign(time=at.dt.floor("ns"))
+    those = truth_of.assign(time=short["time"][truth_of.index])
+    curve = incident_curve(short, those, Maps())
+    assert len(set(storm_blocks(at.to_numpy(), np.full(len(at), "", dtype=object)))) == 1
+    best = curve["threshold"][curve["csi"].idxmax()]
+    assert choose_incident_threshold(short, those, Maps()) == best
 
 
 def test_a_storm_belongs_wholly_to_the_block_of_its_first_time():

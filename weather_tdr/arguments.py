@@ -168,6 +168,11 @@ def _map_arguments(parser: Parser) -> None:
         choices=("grid", "stride"),
         help="a probability at every grid point, or at every patch; default as in the run",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="probability from which on a peak is an incident; default as chosen on validation",
+    )
     parser.add_argument("--animation", action="store_true", help="also a GIF of the whole period")
     parser.add_argument(
         "--cluster",

@@ -122,8 +122,7 @@ def _map_periods(
         )  # fmt: skip
         truth = inside_map(true_incidents(config, store, "validation"), found_map)
         peaks = covered(peaks_of(found_map, detector, config.maps), store)
-        curve = incident_curve(peaks, truth, config.maps)
-        chosen = choose_incident_threshold(curve)
+        chosen = choose_incident_threshold(peaks, truth, config.maps)
         if not np.isnan(chosen):  # else no incident of validation is found at any threshold
             detector.incident_threshold = chosen
     return draw_maps(
@@ -225,8 +224,7 @@ def score_incidents(
     Returns:
         The incidents found, the true ones with ``hit``, and the scores with their threshold.
     """
-    curve = incident_curve(of_split["validation"].peaks, truth["validation"], maps)
-    chosen = choose_incident_threshold(curve)
+    chosen = choose_incident_threshold(of_split["validation"].peaks, truth["validation"], maps)
     threshold = threshold if np.isnan(chosen) else chosen
     peaks, times = of_split["test"].peaks, of_split["test"].times
     found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)

@@ -197,6 +197,7 @@ def map_fields(
     output: Path | None = None,
     *,
     maps: Maps | None = None,
+    threshold: float | None = None,
     cluster: Cluster | None = None,
     progress: bool = True,
 ) -> Path:
@@ -207,12 +208,20 @@ def map_fields(
         paths: NetCDF files or a Zarr store.
         output: for the results, by default ``RUN/maps/FILE``.
         maps: how; by default as in the run.
+        threshold: probability from which on a peak is an incident; by default that which
+            evaluation chose on validation.
         cluster: where; by default here.
         progress: shows a progress bar.
 
     Raises:
-        InputError: the method has not been evaluated, so that it has no threshold.
+        InputError: the method has not been evaluated, so that it has no threshold, or that given
+            is no probability.
     """
+    if threshold is not None and not 0 < threshold < 1:
+        raise InputError(
+            f"`threshold` must be a probability, above 0 and below 1, got {threshold}. Leave it "
+            "out for that of the evaluation."
+        )
     detector = load_detector(folder)
     if np.isnan(detector.incident_threshold):
         raise InputError(
@@ -224,6 +233,8 @@ def map_fields(
             f"RUN must have been trained on fields, got {folder}, trained on images. "
             "Images have no map."
         )
+    if threshold is not None:
+        detector.incident_threshold = threshold
     fields = open_fields(list(paths), **detector.open_arguments())
     for found in findings_of(fields):
         log.warning("%s", found.line())

@@ -1,6 +1,7 @@
 """Incidents against truth: the threshold from validation, hits and false alarms, intervals."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from weather_tdr.scores import Counts, table_scores
 
 CURVE_POINTS = 60
 CURVE_INCIDENTS = 50  # peaks looked at for each true incident: below that FAR is 98 %
+ROUNDS = 1000  # of the bootstrap that chooses the threshold
 
 
 def incident_curve(peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps) -> pd.DataFrame:
@@ -28,31 +30,82 @@ def incident_curve(peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps) -> pd.D
     Returns:
         ``threshold, hits, misses, false_alarms, pod, far, csi``, the highest threshold first.
     """
-    heights = np.sort(peaks["probability"].to_numpy())[::-1]
-    most = min(len(heights), CURVE_INCIDENTS * max(len(truth), 1))
-    ranks = np.unique(np.geomspace(1, max(most, 1), CURVE_POINTS).astype(int))[: len(heights)]
-    rows = []
-    for rank in ranks[ranks <= len(heights)]:
-        below = heights[rank] if rank < len(heights) else heights[rank - 1]
-        threshold = float((heights[rank - 1] + below) / 2)  # rounding does not decide
-        found = peaks[peaks["probability"] >= threshold]
-        matching = match_incidents(found, truth, maps.radius_km, maps.tolerance_hours)
-        rows.append({"threshold": threshold, **_three(_counts(matching))})
+    rows = [
+        {"threshold": threshold, **_three(_counts(matching))}
+        for threshold, _, matching in _at_thresholds(peaks, truth, maps)
+    ]
     curve = pd.DataFrame(rows, columns=["threshold", "hits", "misses", "false_alarms"])
     rates = table_scores(curve["hits"], curve["false_alarms"], curve["misses"], 0)
     return curve.assign(**{k: rates[k] for k in ("pod", "far", "csi")})
 
 
-def choose_incident_threshold(curve: pd.DataFrame) -> float:
-    """The threshold with the best CSI of incidents; NaN where none has a hit.
+def _at_thresholds(
+    peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps
+) -> Iterator[tuple[float, pd.DataFrame, Matching]]:
+    """Thresholds that let through 1, 2, ... peaks, evenly on a logarithmic scale of their number.
+
+    Yields:
+        The threshold, the peaks at or above it, and their matching.
+    """
+    heights = np.sort(peaks["probability"].to_numpy())[::-1]
+    most = min(len(heights), CURVE_INCIDENTS * max(len(truth), 1))
+    ranks = np.unique(np.geomspace(1, max(most, 1), CURVE_POINTS).astype(int))[: len(heights)]
+    for rank in ranks:
+        below = heights[rank] if rank < len(heights) else heights[rank - 1]
+        threshold = float((heights[rank - 1] + below) / 2)  # rounding does not decide
+        found = peaks[peaks["probability"] >= threshold]
+        yield (
+            threshold,
+            found,
+            match_incidents(found, truth, maps.radius_km, maps.tolerance_hours),
+        )
+
+
+def choose_incident_threshold(
+    peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps, *, seed: int = 0
+) -> float:
+    """The threshold for the best CSI of incidents, steadied by a bootstrap over blocks of time.
+
+    The best CSI of a few incidents is a matter of luck: one strong false alarm more or less moves
+    the threshold by a factor. So the best threshold is sought in each of 1,000 resamples, and the
+    mean taken over them: of the logarithm of how many peaks it lets through, so that the scale of
+    the probabilities does not matter (bagging, Breiman 1996).
 
     Args:
-        curve: of the validation period, as `incident_curve` gives it.
+        peaks: of the validation period: ``time, probability, latitude, longitude``, without a
+            threshold.
+        truth: ``time, latitude, longitude``, and ``storm_id`` where there is one.
+        maps: radius and tolerance of the matching.
+        seed: of the bootstrap.
+
+    Returns:
+        One of the thresholds of `incident_curve`; NaN where none has a hit.
     """
-    useful = curve[curve["hits"] > 0]
-    if useful.empty:
+    storm = truth.get("storm_id", pd.Series("", index=truth.index)).fillna("").astype(str)
+    of_truth = storm_blocks(truth["time"].to_numpy(), storm.to_numpy(dtype=object))
+    none = np.full(len(peaks), "", dtype=object)
+    of_peaks = pd.Series(storm_blocks(peaks["time"].to_numpy(), none), index=peaks.index)
+    names = np.unique(np.r_[of_truth, of_peaks.to_numpy()])
+    place = np.searchsorted(names, of_truth)
+    thresholds, let_through, hits, false_alarms = [], [], [], []
+    for threshold, found, matching in _at_thresholds(peaks, truth, maps):
+        thresholds.append(threshold)
+        let_through.append(len(found))
+        hits.append(np.bincount(place, weights=matching.hit, minlength=len(names)))
+        wrong = np.searchsorted(names, of_peaks[found.index].to_numpy()[matching.found < 0])
+        false_alarms.append(np.bincount(wrong, minlength=len(names)))
+    if not np.any(hits):
         return math.nan
-    return float(useful["threshold"].to_numpy()[useful["csi"].to_numpy().argmax()])
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=ROUNDS)
+    true = drawn @ np.bincount(place, minlength=len(names))
+    found_of, false_of = drawn @ np.array(hits).T, drawn @ np.array(false_alarms).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        csi = found_of / (true[:, None] + false_of)
+    csi = csi[found_of.any(axis=1)]  # a resample without a hit tells nothing
+    number = np.log(let_through)
+    wanted = number[csi.argmax(axis=1)].mean()
+    return thresholds[int(np.abs(number - wanted).argmin())]
 
 
 def with_tracks(found: pd.DataFrame, times: npt.NDArray[np.datetime64], maps: Maps) -> pd.DataFrame:
