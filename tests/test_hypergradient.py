@@ -193,7 +193,7 @@ def test_frozen_normalisation_needs_no_forward_mode():
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    assert pick(model, 2) == "per_group"
+    assert pick(model, 2, 14) == "per_group"
     arguments = {"loss": losses, "learning_rate": ETA}
     got = hypergradient(model, batch, target, weights, way="per_group", **arguments)
     assert not model.body[1].training  # as it was
@@ -203,15 +203,16 @@ def test_frozen_normalisation_needs_no_forward_mode():
 
 def test_normalisation_by_the_batch_in_evaluation_too():
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)).eval()
-    assert pick(model, 3) == "forward_mode"
+    assert pick(model, 3, 500) == "forward_mode"
 
 
 def test_auto():
-    assert pick(LeNet5(), 4) == "per_group"
-    assert pick(LeNet5(), 100) == "forward_mode"
-    assert pick(ResNet(20).train(), 2) == "per_group"
-    assert pick(ResNet(20).train(), 3) == "forward_mode"
-    assert pick(ResNet(20).eval(), 3) == "per_group"
+    assert pick(LeNet5(), 6, 50) == "per_group"
+    assert pick(LeNet5(), 7, 50) == "forward_mode"
+    assert pick(LeNet5(), 4, 5) == "per_group"
+    assert pick(ResNet(20).train(), 2, 100) == "per_group"
+    assert pick(ResNet(20).train(), 3, 100) == "forward_mode"
+    assert pick(ResNet(20).eval(), 3, 100) == "per_group"
 
 
 @pytest.mark.parametrize("way", ["per_group", "forward_mode", "double_backward"])

@@ -51,12 +51,17 @@ from weather_tdr.methods.lookahead import (
 )
 from weather_tdr.methods.losses import Loss
 from weather_tdr.methods.randomness import Randomness
-from weather_tdr.methods.sample_slopes import frozen_buffers, sample_differences, sample_slopes
+from weather_tdr.methods.sample_slopes import (
+    frozen_buffers,
+    has_batch_coupling,
+    sample_differences,
+    sample_slopes,
+)
 
 Way = Literal["auto", "per_group", "forward_mode", "double_backward", "finite_difference"]
-# With more groups than this, one forward-mode pass is cheaper than so many parts, or, with
-# BatchNorm, than so many backward passes.
-MOST_PARTS, MOST_PASSES = 4, 2
+# One forward-mode pass is cheaper than more parts than this, unless a part has so many samples on a
+# CPU; and with BatchNorm than more backward passes than this.
+MOST_PARTS, LEAST_SAMPLES, MOST_PASSES = 4, 8, 2
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def hypergradient(
         l2: r of the inner loss, of all parameters or by name.
         target_l2: r' of the target loss, likewise.
         optimizer: for a lookahead with its momentum or Adam's moments; by default plain SGD.
-        way: how; ``auto`` picks by model and number of groups.
+        way: how; ``auto`` picks by model, number of groups and batch.
         keep: whether `gradient` will be asked for other weights than `weights`.
 
     Raises:
@@ -116,7 +121,7 @@ def hypergradient(
     """
     if scale is None:
         scale = torch.full_like(batch.groups, 1.0 / ranks.total(len(batch)), dtype=weights.dtype)
-    way = pick(model, len(weights)) if way == "auto" else way
+    way = pick(model, len(weights), len(batch)) if way == "auto" else way
     params = trainable(model)
     decay, target_decay = (decay_by_name(r, params) for r in (l2, target_l2))
 
@@ -172,19 +177,15 @@ def hypergradient(
     )
 
 
-def pick(model: nn.Module, groups: int) -> Way:
-    """The cheapest exact way for a model and a number of groups."""
-    most = MOST_PASSES if has_batch_coupling(model) else MOST_PARTS
+def pick(model: nn.Module, groups: int, samples: int) -> Way:
+    """The cheapest exact way for a model, a number of groups, and this rank's part of a batch."""
+    most = MOST_PARTS
+    if has_batch_coupling(model):
+        most = MOST_PASSES
+    elif next(model.parameters()).device.type == "cpu":
+        each = ranks.total(samples) // ranks.number()  # alike on every rank
+        most = max(most, each // LEAST_SAMPLES)
     return "per_group" if groups <= most else "forward_mode"
-
-
-def has_batch_coupling(model: nn.Module) -> bool:
-    """True when a layer mixes the samples of a batch: BatchNorm that takes the batch's statistics.
-
-    Layers of one's own that do so are not known.
-    """
-    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return any(m.training or m.running_mean is None for m in norms)
 
 
 def target_gradient(

@@ -138,7 +138,7 @@ class Tdr:
             factor = scale if natural else self.weights[batch.groups] * scale
             return leave_gradient(model, (factor * losses).sum())
         way = self.settings.hypergradient
-        way = pick(model, self.groups) if way == "auto" else way
+        way = pick(model, self.groups, len(batch)) if way == "auto" else way
         lag = self.settings.lag and way != "per_group"  # which has both gradients anyway
         old = self.weights
         found = hypergradient(
