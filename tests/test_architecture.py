@@ -105,7 +105,7 @@ def test_only_tops_import_tops():
 
 def test_drawing_has_its_own_place():
     """Computation does not draw; images as data are read by `image_files`."""
-    places = ("weather_tdr.figures", "weather_tdr.coastlines", "weather_tdr.report")
+    places = ("weather_tdr.plots", "weather_tdr.coastlines", "weather_tdr.report")
     drawing = {n for n in MODULES if outside(n) & DRAWING and not n.startswith(places)}
     assert drawing == {"data_pipelines.image_files"}
 

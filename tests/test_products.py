@@ -16,9 +16,9 @@ from data_pipelines.fields import open_fields
 from data_pipelines.schema import great_circle_km
 from weather_tdr import coastlines as coast
 from weather_tdr.calibration import Calibration
-from weather_tdr.figures.scene import Window
 from weather_tdr.maps import Maps
 from weather_tdr.model_files import load_detector
+from weather_tdr.plots.scene import Window
 from weather_tdr.products import draw_maps, inside_map, lowest_pressure
 
 

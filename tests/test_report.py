@@ -12,7 +12,7 @@ import xarray as xr
 from test_end_to_end import fails
 
 from weather_tdr.cli import main
-from weather_tdr.figures.interactive import LEVELS, _marks, incident_map_view
+from weather_tdr.plots.interactive import LEVELS, _marks, incident_map_view
 from weather_tdr.report_parts import html_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -91,7 +91,7 @@ def test_report_of_what_is_no_run(capsys, tiny_run, tmp_path):
 
 
 def test_large_maps_show_the_highest_of_neighbouring_points(monkeypatch):
-    monkeypatch.setattr("weather_tdr.figures.interactive.MOST_VALUES", 2 * 9 * 12)
+    monkeypatch.setattr("weather_tdr.plots.interactive.MOST_VALUES", 2 * 9 * 12)
     values = np.zeros((2, 18, 24))
     values[1, 5, 7] = 0.95
     values[0, :2, :2] = np.nan

@@ -13,9 +13,9 @@ from data_pipelines.dropped import WHY
 from data_pipelines.errors import InputError
 from data_pipelines.patches import DROPPED
 from data_pipelines.store import open_store
-from weather_tdr import figures
+from weather_tdr import plots
 from weather_tdr.config import Config, configure, read_config
-from weather_tdr.figures.canvas import NOTEBOOK_DPI
+from weather_tdr.plots.canvas import NOTEBOOK_DPI
 from weather_tdr.run import build
 from weather_tdr.scores import Counts, table_scores
 
@@ -106,12 +106,12 @@ def test_wrong_names_get_near_ones(run, tmp_path):
 def test_figures_show_themselves(run):
     time = run.fields()["time"][8]
     drawn = [
-        figures.fields_figure(run.fields().sel(time=time), run.catalogue()),
-        figures.patches_figure(run.examples(2)),
-        figures.split_figure(run.samples()),
-        figures.dropped_figure(run.dropped()),
-        figures.training_figure(run.histories()),
-        figures.performance_figure(run.performance()),
+        plots.fields_figure(run.fields().sel(time=time), run.catalogue()),
+        plots.patches_figure(run.examples(2)),
+        plots.split_figure(run.samples()),
+        plots.dropped_figure(run.dropped()),
+        plots.weight_history(run.histories()),
+        plots.performance_figure(run.performance()),
     ]
     for figure in drawn:
         data = figure._repr_png_()

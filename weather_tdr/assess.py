@@ -22,12 +22,12 @@ from weather_tdr.comparison import compare, is_scored, own_networks
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
 from weather_tdr.evaluate import EVALUATED, blocks_of, evaluate, predict
-from weather_tdr.figures.canvas import save_figure
-from weather_tdr.figures.scores import reliability_figure
 from weather_tdr.ground import cell_of, covered, times_of, true_incidents
 from weather_tdr.maps import Maps, incident_map_on
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import Detector, load_detector, save_facts
+from weather_tdr.plots.canvas import save_figure
+from weather_tdr.plots.scores import reliability_figure
 from weather_tdr.predictions import predictions_table, write_predictions
 from weather_tdr.products import draw_maps, inside_map, peaks_of
 from weather_tdr.rules import (

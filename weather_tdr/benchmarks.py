@@ -23,10 +23,10 @@ from data_pipelines.store import open_store, store_identity
 from data_pipelines.writing import write_atomically
 from weather_tdr.cells import run_cells
 from weather_tdr.config import read_config
-from weather_tdr.figures.canvas import save_figure
-from weather_tdr.figures.training import methods_figure
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import load_method
+from weather_tdr.plots.canvas import save_figure
+from weather_tdr.plots.training import methods_figure
 from weather_tdr.run import build
 from weather_tdr.tables import benchmark_markdown, main_score
 from weather_tdr.train_settings import Train

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines.writing import write_atomically
-from weather_tdr.figures.canvas import save_figure
-from weather_tdr.figures.scores import Performance, performance_figure, precision_recall_figure
 from weather_tdr.model_files import commit
+from weather_tdr.plots.canvas import save_figure
+from weather_tdr.plots.scores import Performance, performance_figure, precision_recall_figure
 from weather_tdr.predictions import read_predictions, stored_on
 from weather_tdr.scores import Curve
 

@@ -6,8 +6,8 @@ from typing import Any
 from data_pipelines.images import Images
 from data_pipelines.store import open_store
 from weather_tdr.config import Config
-from weather_tdr.figures.canvas import save_figure
-from weather_tdr.figures.training import histogram_figure
+from weather_tdr.plots.canvas import save_figure
+from weather_tdr.plots.training import histogram_figure
 from weather_tdr.run import build
 from weather_tdr.settings import read_yaml
 

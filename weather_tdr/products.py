@@ -14,13 +14,13 @@ from data_pipelines.cluster import Cluster
 from data_pipelines.schema import great_circle_km
 from data_pipelines.writing import write_atomically
 from weather_tdr.candidates import KM_PER_DEGREE, find_peaks, find_regions
-from weather_tdr.figures.canvas import save_figure
-from weather_tdr.figures.maps import PANELS, animate, incident_figure, sequence_figure
-from weather_tdr.figures.scene import Scene, strongest
-from weather_tdr.figures.series import probability_series
 from weather_tdr.incident_files import write_incidents
 from weather_tdr.maps import Maps, incident_map_on, write_map
 from weather_tdr.model_files import Detector
+from weather_tdr.plots.canvas import save_figure
+from weather_tdr.plots.maps import PANELS, animate, incident_figure, sequence_figure
+from weather_tdr.plots.scene import Scene, strongest
+from weather_tdr.plots.series import probability_series
 from weather_tdr.rules import pressure_lags
 from weather_tdr.verification import incident_curve, verify, with_tracks
 

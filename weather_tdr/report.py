@@ -18,9 +18,9 @@ from data_pipelines.writing import write_atomically
 from weather_tdr import __version__
 from weather_tdr.config import Config, load_config
 from weather_tdr.data import sample_table
-from weather_tdr.figures.interactive import incident_map_view, training_curves
 from weather_tdr.incident_files import read_incidents
 from weather_tdr.model_files import Detector, load_detector
+from weather_tdr.plots.interactive import incident_map_view, training_curves
 from weather_tdr.report_parts import PAGE, fact_table, figure_tag, html_table, score_table
 
 MOST_ROWS = 500  # of the table of incidents, the most probable ones

@@ -18,10 +18,10 @@ from data_pipelines.store import meanings, open_store
 from weather_tdr.comparison import own_networks, performances, test_curves
 from weather_tdr.config import Config
 from weather_tdr.data import Batch, load_split
-from weather_tdr.figures.scene import Scene, strongest
-from weather_tdr.figures.scores import Performance
 from weather_tdr.incident_files import read_incidents
 from weather_tdr.methods.method import load_method
+from weather_tdr.plots.scene import Scene, strongest
+from weather_tdr.plots.scores import Performance
 from weather_tdr.rules import pressure_lags
 
 SCORES = {

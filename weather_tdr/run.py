@@ -32,8 +32,6 @@ from weather_tdr.devices import pick_device
 from weather_tdr.evaluate import (
     predict,
 )
-from weather_tdr.figures.canvas import save_figure
-from weather_tdr.figures.training import training_figure
 from weather_tdr.maps import Maps
 from weather_tdr.methods.method import Method, load_method
 from weather_tdr.model_files import (
@@ -43,6 +41,8 @@ from weather_tdr.model_files import (
     save_detector,
 )
 from weather_tdr.models import PatchNet
+from weather_tdr.plots.canvas import save_figure
+from weather_tdr.plots.training import weight_history
 from weather_tdr.products import draw_maps
 from weather_tdr.scores import ranking_scores
 from weather_tdr.train import fit
@@ -168,7 +168,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             "training": training_facts(config, method),
         }
         save_detector(detector, folder)
-        figure = training_figure({method.name: history}, f"Training of {config.name}")
+        figure = weight_history({method.name: history}, f"Training of {config.name}")
         save_figure(figure, folder / "figures" / "weights.png")
     return folders
 

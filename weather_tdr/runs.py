@@ -14,11 +14,11 @@ from data_pipelines.store import store_identity
 from weather_tdr.assess import evaluate_all
 from weather_tdr.comparison import compare, is_scored
 from weather_tdr.config import Config, config_of_run, configure, save_config
-from weather_tdr.figures.maps import animate
-from weather_tdr.figures.scene import strongest
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import load_detector
 from weather_tdr.own_network import score_network
+from weather_tdr.plots.maps import animate
+from weather_tdr.plots.scene import strongest
 from weather_tdr.results import Results
 from weather_tdr.run import build, map_fields, prepare, train_all, training_facts
 

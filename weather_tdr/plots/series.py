@@ -5,7 +5,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from weather_tdr.figures.canvas import COLOURS, Picture
+from weather_tdr.plots.canvas import COLOURS, Picture
 
 
 def probability_series(

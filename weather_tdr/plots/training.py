@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from weather_tdr.figures.canvas import COLOURS, KIND_COLOURS, Picture, colour_of
+from weather_tdr.plots.canvas import COLOURS, KIND_COLOURS, Picture, colour_of
 from weather_tdr.tables import by_score
 
 STYLES = ("-", "--", "-.", ":")  # weights may be the same
 LOSSES = {"loss": "train", "target_loss": "target set"}
 
 
-def training_figure(histories: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+def weight_history(histories: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     """The losses above and the group weights below, a column a method.
 
     Args:

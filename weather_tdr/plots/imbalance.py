@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from weather_tdr.figures.canvas import Picture, colour_of
+from weather_tdr.plots.canvas import Picture, colour_of
 from weather_tdr.tables import by_score
 
 MARKERS = "osD^vP*X"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from weather_tdr.figures.canvas import KIND_COLOURS, Picture, colour_of
+from weather_tdr.plots.canvas import KIND_COLOURS, Picture, colour_of
 
 ROWS = ("train", "target", "validation", "test")
 

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from data_pipelines.writing import written_whole
 from weather_tdr.coastlines import coastlines, unrolled
-from weather_tdr.figures.canvas import Picture
-from weather_tdr.figures.scene import Scene, Window
+from weather_tdr.plots.canvas import Picture
+from weather_tdr.plots.scene import Scene, Window
 
 # Rare incidents have small probabilities that matter; white below the first level.
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from weather_tdr.figures.canvas import Picture, colour_of
+from weather_tdr.plots.canvas import Picture, colour_of
 from weather_tdr.scores import Curve
 
 BIASES = (0.25, 0.5, 1.0, 2.0, 4.0)

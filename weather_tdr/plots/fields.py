@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from weather_tdr.figures.canvas import KIND_COLOURS, Picture
-from weather_tdr.figures.maps import draw_coastlines
-from weather_tdr.figures.scene import Window
+from weather_tdr.plots.canvas import KIND_COLOURS, Picture
+from weather_tdr.plots.maps import draw_coastlines
+from weather_tdr.plots.scene import Window
 
 SIGNED, UNSIGNED = "RdBu_r", "cividis"  # both can be told apart by colour-blind eyes
 MARKS = {"incident": "D", "hard_negative": "o"}

@@ -26,10 +26,10 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from weather_tdr.coastlines import coastlines, unrolled
-from weather_tdr.figures.canvas import COLOURS, colour_of
-from weather_tdr.figures.maps import COLOURS as PROBABILITY_COLOURS
-from weather_tdr.figures.maps import LEVELS
-from weather_tdr.figures.scene import strongest
+from weather_tdr.plots.canvas import COLOURS, colour_of
+from weather_tdr.plots.maps import COLOURS as PROBABILITY_COLOURS
+from weather_tdr.plots.maps import LEVELS
+from weather_tdr.plots.scene import strongest
 
 MOST_VALUES = 25_000_000  # of all frames together, one byte each
 PLAY_MS = 350

@@ -5,8 +5,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from weather_tdr.figures.canvas import Picture
-from weather_tdr.figures.fields import SIGNED, UNSIGNED, shown_values
+from weather_tdr.plots.canvas import Picture
+from weather_tdr.plots.fields import SIGNED, UNSIGNED, shown_values
 
 
 def patches_figure(examples: xr.Dataset, variable: str = "", title: str = "") -> Figure:
