@@ -20,6 +20,7 @@ from weather_tdr.train import Train, fit
 
 # As `tdr`, but with its three parts within a few steps.
 STEERED = Tdr(settings=replace(load_method("tdr").tdr, every=3, start=0.25, finish=0.25))
+PER_GROUP = Tdr(settings=replace(STEERED.settings, hypergradient="per_group"))
 WITH_MOMENTUM = Tdr(settings=replace(STEERED.settings, lookahead="optimizer"))
 CASES = {
     "uniform": ("uniform", "patchnet"),
@@ -33,7 +34,8 @@ CASES = {
     "lookahead": (WITH_MOMENTUM, "patchnet"),
     "average": (STEERED, "patchnet"),  # ends with the moving average of the network
     "unused": ("tdr_faithful", "patchnet"),  # a parameter that the loss does not depend on
-    "batch_norm": (STEERED, "resnet20"),
+    "batch_norm": (STEERED, "resnet20"),  # three groups: forward mode
+    "batch_norm_per_group": (PER_GROUP, "resnet20"),
 }
 
 

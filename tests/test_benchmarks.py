@@ -15,6 +15,7 @@ from sklearn.metrics import (
 
 from data_pipelines.errors import InputError
 from weather_tdr.augment import crop_flip
+from weather_tdr.cells import folder_of
 from weather_tdr.checkpoints import Checkpoints
 from weather_tdr.class_scores import class_scores, rare_classes
 from weather_tdr.cli import main
@@ -66,21 +67,25 @@ def test_results_resume_and_other_settings(tmp_path, capsys, monkeypatch):
     assert again["accuracy"].iloc[0] == 0.123
     drop = ["seconds", "accuracy", "date", "commit", "command"]
     pd.testing.assert_frame_equal(again.drop(columns=drop), results.drop(columns=drop))
-    # Stopped in the middle, a cell goes on from its checkpoint to the same result.
-    cell.unlink()
-    with monkeypatch.context() as stopped, pytest.raises(SystemExit):
-        stopped.setattr(Checkpoints, "save", saved_and_stopped)
-        main(["benchmark", str(config), "--quiet"])
-    assert [p.name for p in (cell.with_suffix("") / "checkpoints").iterdir()] == [
-        "step_000000008.safetensors"
-    ]
-    steps, step = [], Tdr.step
-    with monkeypatch.context() as counted:
-        counted.setattr(Tdr, "step", lambda *these: steps.append(0) or step(*these))
-        main(["benchmark", str(config), "--quiet"])
-    assert len(steps) == 12 and not cell.with_suffix("").exists()
-    again = pd.read_csv(folder / "results.csv")
-    pd.testing.assert_frame_equal(again.drop(columns=drop), results.drop(columns=drop))
+    # Stopped in the middle, a cell goes on from its checkpoint to the same result; it starts anew
+    # where that is damaged, or of another version.
+    begun = folder_of(cell)
+    for left, spoil in ((12, None), (20, "checkpoints/step_000000008.safetensors"),
+                        (20, "made_with.txt")):  # fmt: skip
+        cell.unlink()
+        with monkeypatch.context() as stopped, pytest.raises(SystemExit):
+            stopped.setattr(Checkpoints, "save", saved_and_stopped)
+            main(["benchmark", str(config), "--quiet"])
+        assert [p.name for p in (begun / "checkpoints").iterdir()] == ["step_000000008.safetensors"]
+        if spoil:
+            (begun / spoil).write_text("something else")
+        steps, step = [], Tdr.step
+        with monkeypatch.context() as counted:
+            counted.setattr(Tdr, "step", lambda *these: steps.append(0) or step(*these))  # noqa: B023
+            main(["benchmark", str(config), "--quiet"])
+        assert len(steps) == left and not begun.exists()
+        again = pd.read_csv(folder / "results.csv")
+        pd.testing.assert_frame_equal(again.drop(columns=drop), results.drop(columns=drop))
     # Other settings have cells of their own; so has another method under the same name.
     main(["benchmark", str(config), "--quiet", "--train.steps", "10", "--methods=[uniform]"])
     assert set(pd.read_csv(folder / "results.csv")["steps"]) == {10}

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_hypergradient import PER_GROUP, losses, problem, relative
+from test_hypergradient import losses, problem, relative
 from test_train import run, toy
 from torch import nn
 
@@ -35,10 +35,10 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
 BOUND = 0.05  # of the hypergradient's length, in bfloat16
 
 
+@pytest.mark.parametrize("way", ["per_group", "forward_mode"])
 @pytest.mark.parametrize("name", ["patchnet", "lenet", "convnet", "resnet20"])
-def test_accuracy_in_bfloat16(name):
+def test_accuracy_in_bfloat16(name, way):
     """Against double backpropagation in float64."""
-    way = "per_group" if name in PER_GROUP else "forward_mode"
     model, batch, target, weights = problem(name)
     other = copy.deepcopy(model).float()
     arguments = {"loss": losses, "learning_rate": 0.05}

@@ -210,6 +210,9 @@ def test_auto():
     assert pick(LeNet5(), 6, 50) == "per_group"
     assert pick(LeNet5(), 7, 50) == "forward_mode"
     assert pick(LeNet5(), 4, 5) == "per_group"
+    assert pick(LeNet5(), 16, 5000) == "per_group"
+    assert pick(LeNet5(), 17, 5000) == "forward_mode"
+    assert pick(LeNet5().to("meta"), 5, 5000) == "forward_mode"  # not on a CPU
     assert pick(ResNet(20).train(), 2, 100) == "per_group"
     assert pick(ResNet(20).train(), 3, 100) == "forward_mode"
     assert pick(ResNet(20).eval(), 3, 100) == "per_group"

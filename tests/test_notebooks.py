@@ -144,7 +144,7 @@ def test_committed_outputs_are_those_of_the_cells(path):
         assert all(o.output_type in ("execute_result", "display_data") for o in cell.outputs)
         last = ast.unparse(ast.parse(cell.source).body[-1])
         assert len(cell.outputs) <= 1, cell.source
-        if last.startswith("figures."):
+        if last.startswith("plots."):
             assert "image/png" in cell.outputs[0].data, cell.source
             figures += 1
     assert figures >= 2

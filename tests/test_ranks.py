@@ -59,7 +59,7 @@ def read(folder, case, rank):
     return {k: np.array(v) for k, v in state.items()}, pd.DataFrame(history)
 
 
-@pytest.mark.parametrize("case", [c for c in ranks_program.CASES if c != "batch_norm"])
+@pytest.mark.parametrize("case", [c for c in ranks_program.CASES if not c.startswith("batch_norm")])
 def test_several_ranks_take_the_steps_of_one(one, several, case):
     exact = {"rtol": 1e-10, "atol": 1e-12}
     (state, history), first = read(one, case, 0), read(several[0], case, 0)
@@ -82,6 +82,15 @@ def test_the_ranks_end_with_the_same_network(several, case):
     part = "average" if case == "average" else "model"
     for name, value in states[0].items():
         np.testing.assert_array_equal(on_disk[f"{part}.{name}"].numpy(), value, err_msg=name)
+
+
+def test_both_exact_ways_with_batch_norm_train_the_same_network(several):
+    folder, numbers = several
+    for rank in numbers:
+        by_pass, by_group = (read(folder, f"batch_norm{c}", rank) for c in ("", "_per_group"))
+        for name, value in by_pass[0].items():
+            np.testing.assert_allclose(by_group[0][name], value, rtol=1e-7, atol=1e-9, err_msg=name)
+        pd.testing.assert_frame_equal(by_group[1], by_pass[1], rtol=1e-7)
 
 
 def test_every_sample_is_evaluated_once(one, several):

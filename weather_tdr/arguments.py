@@ -171,7 +171,8 @@ def _map_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--threshold",
         type=float,
-        help="probability from which on a peak is an incident; default as chosen on validation",
+        help="probability from which on a peak (or a region) is an incident; default as "
+        "chosen on validation",
     )
     parser.add_argument("--animation", action="store_true", help="also a GIF of the whole period")
     parser.add_argument(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
 from data_pipelines.store import open_store, store_identity
 from data_pipelines.writing import write_atomically
-from weather_tdr.cells import run_cells
+from weather_tdr.cells import folder_of, run_cells
 from weather_tdr.config import read_config
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import load_method
@@ -189,6 +190,9 @@ def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -
         InputError: a cell failed; the others are kept.
     """
     todo = [cell for cell in wanted if not cell.path.is_file()]
+    for cell in wanted:  # stopped after its row, before its checkpoints were gone
+        if cell not in todo:
+            shutil.rmtree(folder_of(cell.path), ignore_errors=True)
     for cell in {cell.store: cell for cell in todo}.values():
         if cell.images is not None:
             write_image_store(cell.store, cell.images, cell.seed)
@@ -282,7 +286,7 @@ def _identity(benchmark: Benchmark, method: str, data: str) -> str:
         "workers", "run",
     ):  # fmt: skip
         del values[key]
-    for key in ("methods", "seed"):
+    for key in ("methods", "seed", "log_every", "checkpoint_every", "keep_checkpoints"):
         del values["train"][key]
     for key in ("folder", "download"):
         del values["images"][key]

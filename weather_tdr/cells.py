@@ -1,6 +1,7 @@
 """One cell of a benchmark: one method, one seed, one patch store -> one row."""
 
 import json
+import logging
 import math
 import multiprocessing
 import platform
@@ -18,7 +19,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from data_pipelines.errors import Diverged
+from data_pipelines.errors import Diverged, InputError
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
 from data_pipelines.writing import no_nan, write_atomically
@@ -36,6 +37,7 @@ from weather_tdr.scores import choose_threshold, ranking_scores
 from weather_tdr.train import fit
 from weather_tdr.train_settings import Train
 
+log = logging.getLogger(__name__)
 VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
 
 
@@ -86,8 +88,8 @@ def run_cell(
 ) -> None:  # fmt: skip
     """Trains and tests one method with one seed; writes its row to `path`.
 
-    A cell that is stopped goes on from its last checkpoint, which lies beside `path` in a folder of
-    the same name until the row is there.
+    A cell that is stopped goes on from its last checkpoint, which lies in `folder_of(path)` until
+    the row is there; one that another version of this package has begun starts anew.
 
     Args:
         store_path: patch store of the cell.
@@ -122,7 +124,14 @@ def run_cell(
     if not network:
         of_test = store["label"].to_numpy()[store["split"].to_numpy() == SPLITS.index("test")]
         row |= {"imbalance": 1.0 - float(of_test.mean())}
-    kept = path.with_suffix("")
+    kept, made_with = folder_of(path), f"{commit()}\n{VERSIONS}\n"
+    note = kept / "made_with.txt"
+    if kept.exists() and (not note.is_file() or note.read_text() != made_with):
+        log.warning("warning: %s starts anew: another version has begun it", path.stem)
+        shutil.rmtree(kept)
+    kept.mkdir(exist_ok=True)
+    write_atomically(note, made_with)
+    begun = any(kept.glob("checkpoints/*"))
     try:
         history = fit(
             model,
@@ -139,8 +148,20 @@ def run_cell(
         row |= {"steps": int(history["step"].iloc[-1]), "seconds": history.attrs["seconds"]}
     except Diverged:
         row |= {"diverged": True}  # a result too: it has no scores
+    except InputError as error:
+        if not begun:
+            raise
+        log.warning("warning: %s starts anew: %s", path.stem, error)
+        shutil.rmtree(kept)
+        run_cell(store_path, network, train, method, seed, row, path)
+        return
     write_atomically(path, json.dumps(no_nan(row)) + "\n")
     shutil.rmtree(kept, ignore_errors=True)
+
+
+def folder_of(path: Path) -> Path:
+    """Where a cell whose row goes to `path` keeps its checkpoints until it is finished."""
+    return path.with_suffix("")
 
 
 def _scores(model: nn.Module, store: xr.Dataset, network: str, train: Batch) -> dict[str, Any]:

@@ -208,8 +208,8 @@ def map_fields(
         paths: NetCDF files or a Zarr store.
         output: for the results, by default ``RUN/maps/FILE``.
         maps: how; by default as in the run.
-        threshold: probability from which on a peak is an incident; by default that which
-            evaluation chose on validation.
+        threshold: probability from which on a peak (or region) is an incident; by default that
+            which evaluation chose on validation.
         cluster: where; by default here.
         progress: shows a progress bar.
 

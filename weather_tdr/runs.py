@@ -117,14 +117,18 @@ class Run(Results):
         compare(self.folder, [n for n in names if is_scored(self.folder / n, identity)])
         return self.scores()
 
-    def map(self, paths: list[str], method: str) -> xr.Dataset:
+    def map(self, paths: list[str], method: str, threshold: float | None = None) -> xr.Dataset:
         """The incident map of other fields; its incidents lie beside it as files.
 
         Args:
             paths: NetCDF files or a Zarr store.
             method: whose network.
+            threshold: probability from which on a peak (or region) is an incident; by default that
+                which evaluation chose on validation.
         """
-        folder = map_fields(self.folder / method, paths, progress=self.progress)
+        folder = map_fields(
+            self.folder / method, paths, threshold=threshold, progress=self.progress
+        )
         with xr.open_dataset(folder / "incident_map.nc") as found:
             return found.load()
 

@@ -41,11 +41,11 @@ def incident_curve(peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps) -> pd.D
 
 def _at_thresholds(
     peaks: pd.DataFrame, truth: pd.DataFrame, maps: Maps
-) -> Iterator[tuple[float, pd.DataFrame, Matching]]:
+) -> Iterator[tuple[float, npt.NDArray[np.bool_], Matching]]:
     """Thresholds that let through 1, 2, ... peaks, evenly on a logarithmic scale of their number.
 
     Yields:
-        The threshold, the peaks at or above it, and their matching.
+        The threshold, which peaks are at or above it, and their matching.
     """
     heights = np.sort(peaks["probability"].to_numpy())[::-1]
     most = min(len(heights), CURVE_INCIDENTS * max(len(truth), 1))
@@ -53,12 +53,9 @@ def _at_thresholds(
     for rank in ranks:
         below = heights[rank] if rank < len(heights) else heights[rank - 1]
         threshold = float((heights[rank - 1] + below) / 2)  # rounding does not decide
-        found = peaks[peaks["probability"] >= threshold]
-        yield (
-            threshold,
-            found,
-            match_incidents(found, truth, maps.radius_km, maps.tolerance_hours),
-        )
+        found = (peaks["probability"] >= threshold).to_numpy()
+        matching = match_incidents(peaks[found], truth, maps.radius_km, maps.tolerance_hours)
+        yield threshold, found, matching
 
 
 def choose_incident_threshold(
@@ -81,18 +78,17 @@ def choose_incident_threshold(
     Returns:
         One of the thresholds of `incident_curve`; NaN where none has a hit.
     """
-    storm = truth.get("storm_id", pd.Series("", index=truth.index)).fillna("").astype(str)
-    of_truth = storm_blocks(truth["time"].to_numpy(), storm.to_numpy(dtype=object))
+    of_truth = storm_blocks(truth["time"].to_numpy(), _storms(truth))
     none = np.full(len(peaks), "", dtype=object)
-    of_peaks = pd.Series(storm_blocks(peaks["time"].to_numpy(), none), index=peaks.index)
-    names = np.unique(np.r_[of_truth, of_peaks.to_numpy()])
+    of_peaks = storm_blocks(peaks["time"].to_numpy(), none)
+    names = np.unique(np.r_[of_truth, of_peaks])
     place = np.searchsorted(names, of_truth)
     thresholds, let_through, hits, false_alarms = [], [], [], []
     for threshold, found, matching in _at_thresholds(peaks, truth, maps):
         thresholds.append(threshold)
-        let_through.append(len(found))
+        let_through.append(int(found.sum()))
         hits.append(np.bincount(place, weights=matching.hit, minlength=len(names)))
-        wrong = np.searchsorted(names, of_peaks[found.index].to_numpy()[matching.found < 0])
+        wrong = np.searchsorted(names, of_peaks[found][matching.found < 0])
         false_alarms.append(np.bincount(wrong, minlength=len(names)))
     if not np.any(hits):
         return math.nan
@@ -139,8 +135,7 @@ def verify(
         is a hit when any of its positions is, a track a false alarm when none of its positions is
         matched. Without storms there are no ``tracks``.
     """
-    storms = truth.get("storm_id", pd.Series("", index=truth.index)).fillna("").astype(str)
-    storm = storms.to_numpy(dtype=object)
+    storm = _storms(truth)
     matching = match_incidents(found, truth, maps.radius_km, maps.tolerance_hours)
     false = matching.found < 0
     names = np.append(storm, "")
@@ -161,6 +156,12 @@ def verify(
     if "storm_id" in truth:
         scores["tracks"] = _track_scores(found, truth, storm, all_blocks)
     return found, truth, scores
+
+
+def _storms(truth: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """The name of the storm of each entry, empty for none."""
+    names = truth.get("storm_id", pd.Series("", index=truth.index)).astype(object)
+    return names.fillna("").astype(str).to_numpy(dtype=object)
 
 
 def _track_scores(

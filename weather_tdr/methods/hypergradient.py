@@ -51,17 +51,12 @@ from weather_tdr.methods.lookahead import (
 )
 from weather_tdr.methods.losses import Loss
 from weather_tdr.methods.randomness import Randomness
-from weather_tdr.methods.sample_slopes import (
-    frozen_buffers,
-    has_batch_coupling,
-    sample_differences,
-    sample_slopes,
-)
+from weather_tdr.methods.sample_slopes import frozen_buffers, sample_differences, sample_slopes
 
 Way = Literal["auto", "per_group", "forward_mode", "double_backward", "finite_difference"]
-# One forward-mode pass is cheaper than more parts than this, unless a part has so many samples on a
-# CPU; and with BatchNorm than more backward passes than this.
-MOST_PARTS, LEAST_SAMPLES, MOST_PASSES = 4, 8, 2
+# One forward-mode pass is cheaper than more parts than the first, unless on a CPU a part has the
+# second many samples (and then at most the third); and with BatchNorm than more backward passes.
+MOST_PARTS, LEAST_SAMPLES, MOST_LARGE_PARTS, MOST_PASSES = 4, 8, 16, 2
 
 
 @dataclass(frozen=True)
@@ -178,14 +173,29 @@ def hypergradient(
 
 
 def pick(model: nn.Module, groups: int, samples: int) -> Way:
-    """The cheapest exact way for a model, a number of groups, and this rank's part of a batch."""
+    """The cheapest exact way, the same on every rank.
+
+    Args:
+        model: the network.
+        groups: their number.
+        samples: of this rank's part of the batch.
+    """
     most = MOST_PARTS
     if has_batch_coupling(model):
         most = MOST_PASSES
     elif next(model.parameters()).device.type == "cpu":
-        each = ranks.total(samples) // ranks.number()  # alike on every rank
-        most = max(most, each // LEAST_SAMPLES)
+        each = ranks.total(samples) // ranks.number()
+        most = max(most, min(each // LEAST_SAMPLES, MOST_LARGE_PARTS))
     return "per_group" if groups <= most else "forward_mode"
+
+
+def has_batch_coupling(model: nn.Module) -> bool:
+    """True when a layer mixes the samples of a batch: BatchNorm that takes the batch's statistics.
+
+    Layers of one's own that do so are not known.
+    """
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return any(m.training or m.running_mean is None for m in norms)
 
 
 def target_gradient(
@@ -251,14 +261,14 @@ def group_gradients(
 
 def combine(grads: list[Params | None], weights: Tensor, like: Params) -> Params:
     """sum_k w_k G_k, for the parameters `like`."""
-    present = [
-        torch._foreach_mul([g[k] for k in like], w)
-        for w, g in zip(weights, grads, strict=True)
-        if g is not None
-    ]
-    if not present:  # a rank without a share of a small batch
+    total: list[Tensor] = []
+    for w, g in zip(weights, grads, strict=True):
+        if g is not None:
+            part = torch._foreach_mul([g[k] for k in like], w)
+            if total:
+                torch._foreach_add_(total, part)
+            else:
+                total = list(part)
+    if not total:  # a rank without a share of a small batch
         return {k: torch.zeros_like(p) for k, p in like.items()}
-    total = list(present[0])
-    for more in present[1:]:
-        torch._foreach_add_(total, more)
     return dict(zip(like, total, strict=True))

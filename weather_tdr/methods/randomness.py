@@ -16,15 +16,6 @@ class Randomness:
     gpu: Tensor | None
     device: torch.device
 
-    def __eq__(self, other: object) -> bool:
-        """Whether nothing was drawn between the two."""
-        return (
-            isinstance(other, Randomness)
-            and torch.equal(self.cpu, other.cpu)
-            and (self.gpu is None) == (other.gpu is None)
-            and (self.gpu is None or other.gpu is None or torch.equal(self.gpu, other.gpu))
-        )
-
     @classmethod
     def of(cls, model: nn.Module) -> "Randomness":
         """As it is now."""

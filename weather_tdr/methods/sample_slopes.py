@@ -15,15 +15,6 @@ from weather_tdr.methods.losses import Loss
 from weather_tdr.methods.randomness import Randomness
 
 
-def has_batch_coupling(model: nn.Module) -> bool:
-    """True when a layer mixes the samples of a batch: BatchNorm that takes the batch's statistics.
-
-    Layers of one's own that do so are not known.
-    """
-    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return any(m.training or m.running_mean is None for m in norms)
-
-
 def frozen_buffers(model: nn.Module) -> Params:
     """Copies of the buffers: an extra pass must not move BatchNorm's running statistics."""
     return {k: b.clone() for k, b in model.named_buffers()}
@@ -41,15 +32,6 @@ def sample_slopes(
         v: direction, by parameter.
         random: state of the generators at the batch's own pass, so that dropout is the same.
     """
-    if len(batch) > 1 and not has_batch_coupling(model) and random == Randomness.of(model):
-        # Samples one by one, and nothing drawn since: in halves it takes half of the memory.
-        halves = torch.arange(len(batch), device=batch.labels.device).tensor_split(2)
-        return torch.cat([_slopes(model, batch[half], loss, v, random) for half in halves])
-    return _slopes(model, batch, loss, v, random)
-
-
-def _slopes(model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness) -> Tensor:
-    """Of every sample, in one pass."""
     params = {k: p.detach() for k, p in trainable(model).items()}
 
     def losses(inner: Params) -> Tensor:
@@ -93,7 +75,7 @@ def _by_two_backward_passes(
         raise InputError(
             "a layer of the network has neither forward-mode nor second derivatives "
             f"({str(error).splitlines()[0]}). Use a method that needs none, such as `tdr` with "
-            "few groups and no BatchNorm, or with `hypergradient: finite_difference`."
+            "`hypergradient: per_group` or `finite_difference`."
         ) from error
     assert u.grad is not None
     return u.grad

@@ -9,11 +9,7 @@ from torch import Tensor, nn
 from data_pipelines.errors import Diverged, InputError
 from weather_tdr import ranks
 from weather_tdr.data import Batch
-from weather_tdr.methods.hypergradient import (
-    Hypergradient,
-    hypergradient,
-    pick,
-)
+from weather_tdr.methods.hypergradient import Hypergradient, hypergradient
 from weather_tdr.methods.lookahead import Decay, add_gradient, leave_gradient
 from weather_tdr.methods.losses import Loss, cross_entropy
 from weather_tdr.methods.tdr_settings import TdrSettings
@@ -137,10 +133,7 @@ class Tdr:
             losses = self.loss(model(batch.patches), batch.labels)
             factor = scale if natural else self.weights[batch.groups] * scale
             return leave_gradient(model, (factor * losses).sum())
-        way = self.settings.hypergradient
-        way = pick(model, self.groups, len(batch)) if way == "auto" else way
-        lag = self.settings.lag and way != "per_group"  # which has both gradients anyway
-        old = self.weights
+        old, lag = self.weights, self.settings.lag
         found = hypergradient(
             model,
             batch,
@@ -152,7 +145,7 @@ class Tdr:
             l2=self.l2,
             target_l2=self.l2 if self.settings.target_l2 else 0.0,
             optimizer=self.optimizer if self.settings.lookahead == "optimizer" else None,
-            way=way,
+            way=self.settings.hypergradient,
             keep=not lag,
         )
         self._take(found)

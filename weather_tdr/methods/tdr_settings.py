@@ -26,7 +26,8 @@ class TdrSettings:
         average: share of the old in the running mean of the weights that is used; 0 is none.
         realise: the weights as factors in the `loss`; as sampling `shares` of the groups in each
             batch; or `split` between both: sampled half way to equal shares, the rest in the loss.
-        lag: a new weight acts from the next step on, which saves a backward pass with BatchNorm.
+        lag: a new weight acts from the next step on, not in the step that found it, which saves a
+            backward pass in forward mode.
         hypergradient: `auto`, `per_group`, `forward_mode`, `double_backward`,
             `finite_difference`.
         lookahead: `sgd`, or `optimizer`: with the momentum or moments of the optimiser.
