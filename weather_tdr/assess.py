@@ -115,7 +115,7 @@ def _map_periods(
 ) -> dict[str, Any]:
     """The threshold of incidents from the map of validation, then the maps of test."""
     fields = open_fields(config.fields.paths, **detector.open_arguments())
-    if not detector.areas:
+    if not detector.areas and not detector.whole_field:  # there an incident is a patch
         found_map = incident_map_on(
             config.cluster, detector, fields.sel(time=times_of(store, "validation")), folder,
             resolution=config.maps.resolution, progress=progress,
@@ -198,7 +198,10 @@ def _score_rule(
     predictions = predictions_table(store, {s: rule[s].samples for s in EVALUATED})
     write_predictions(predictions, folder / "predictions.nc", store_identity(store.attrs))
     threshold, scores = evaluate(predictions, probabilities=False)
-    found, _, matching = score_incidents(folder, threshold, rule, truth, config.maps)
+    whole = bool(store.attrs["grid"].get("whole_field"))  # there an incident is a patch
+    found, _, matching = score_incidents(
+        folder, threshold, rule, truth, config.maps, choose=not whole
+    )
     scores["test"] |= {"incident_matching": matching, "parameters": parameters}
     table = found.rename(columns={"probability": "score_hpa"})
     write_atomically(folder / "incidents.csv", table.to_csv(index=False))
@@ -211,21 +214,25 @@ def score_incidents(
     of_split: Mapping[str, RuleScores],
     truth: Mapping[str, pd.DataFrame],
     maps: Maps,
+    *,
+    choose: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Incidents of test against the catalogue, from peaks of a rule or of scores of patches.
 
     Args:
         folder: takes `incident_curve.csv`.
-        threshold: where validation finds no incident at any.
+        threshold: of patches; taken where validation finds no incident at any.
         of_split: peaks and times of validation and test.
         truth: true incidents of the same.
         maps: how to match.
+        choose: whether incidents have a threshold of their own, chosen on validation.
 
     Returns:
         The incidents found, the true ones with ``hit``, and the scores with their threshold.
     """
-    chosen = choose_incident_threshold(of_split["validation"].peaks, truth["validation"], maps)
-    threshold = threshold if np.isnan(chosen) else chosen
+    if choose:
+        chosen = choose_incident_threshold(of_split["validation"].peaks, truth["validation"], maps)
+        threshold = threshold if np.isnan(chosen) else chosen
     peaks, times = of_split["test"].peaks, of_split["test"].times
     found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
     found, true, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
