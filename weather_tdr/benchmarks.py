@@ -190,8 +190,8 @@ def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -
         InputError: a cell failed; the others are kept.
     """
     todo = [cell for cell in wanted if not cell.path.is_file()]
-    for cell in wanted:  # stopped after its row, before its checkpoints were gone
-        if cell not in todo:
+    for cell in wanted:
+        if cell.path.is_file():  # stopped after its row, before its checkpoints were gone
             shutil.rmtree(folder_of(cell.path), ignore_errors=True)
     for cell in {cell.store: cell for cell in todo}.values():
         if cell.images is not None:

@@ -93,7 +93,7 @@ def performance_figure(panels: Mapping[str, Mapping[str, Performance]]) -> Figur
                 x, y,
                 xerr=_error(x, shown.success_interval), yerr=_error(y, shown.pod_interval),
                 fmt="s" if name.endswith("_rule") else "o", color=colour, markersize=7, capsize=3,
-                elinewidth=1.2,
+                elinewidth=1.2, clip_on=False,  # a mark on the edge is whole
             )  # fmt: skip
         axes.set_title(title, fontsize=11, pad=18)
     figure.legend(
