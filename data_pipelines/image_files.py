@@ -12,7 +12,6 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,34 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.image_data import ImageData, Labels, Pixels, check_images
 from data_pipelines.image_sources import PUBLISHED, find
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar10_jpeg", "cifar100", "digits")
-Pixels = npt.NDArray[np.uint8]  # (n, channel, y, x)
-Labels = npt.NDArray[np.int64]  # (n,)
 
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 JPEG_ARCHIVE = "cifar-10-jpeg.tar.xz"
-
-
-@dataclass(frozen=True)
-class ImageData:
-    """A data set as published: its own split into train and test.
-
-    Attributes:
-        train: images (n, channel, y, x) uint8, and the class of each (n,).
-        test: likewise.
-        classes: name of each class.
-        brightest: value of a pixel that means 1.
-    """
-
-    train: tuple[Pixels, Labels]
-    test: tuple[Pixels, Labels]
-    classes: tuple[str, ...]
-    brightest: int = 255
 
 
 @lru_cache(maxsize=1)
@@ -67,12 +48,15 @@ def read_images(dataset: str, folder: str = "", download: bool = False) -> Image
     if dataset not in DATASETS:
         raise unknown_name("`images.dataset`:", dataset, DATASETS)
     if dataset == "digits":
-        return _digits()
-    if dataset in ("mnist", "fashion_mnist"):
-        return _read_idx_set(dataset, folder, download)
-    if dataset == "cifar10_jpeg":
-        return _read_jpeg_archive(find(dataset, (JPEG_ARCHIVE,), folder))
-    return _read_cifar(dataset, folder, download)
+        data = _digits()
+    elif dataset in ("mnist", "fashion_mnist"):
+        data = _read_idx_set(dataset, folder, download)
+    elif dataset == "cifar10_jpeg":
+        data = _read_jpeg_archive(find(dataset, (JPEG_ARCHIVE,), folder))
+    else:
+        data = _read_cifar(dataset, folder, download)
+    check_images(dataset, data)
+    return data
 
 
 def _digits() -> ImageData:
@@ -186,21 +170,34 @@ def _read_cifar(dataset: str, folder: str, download: bool) -> ImageData:
                 or data.dtype != np.uint8
                 or data.ndim != 2
                 or data.shape[1] != 3072
-                or label is None
-                or len(label) != len(data)
+                or (label := _integers(label)) is None
+                or label.shape != data.shape[:1]
             ):
                 raise InputError(
                     f"{name} in {path} must hold `data` (n, 3072) uint8 and n labels. "
                     f"Fetch {archive} again."
                 )
             images.append(data)
-            labels.append(np.asarray(label, dtype=np.int64))
+            labels.append(label)
         # A row is red, green, blue, each 32 x 32.
         return np.concatenate(images).reshape(-1, 3, 32, 32), np.concatenate(labels)
 
-    names = _unpickle(files[meta], path, meta).get(name_key, [])
-    classes = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
+    names = _unpickle(files[meta], path, meta).get(name_key)
+    if not isinstance(names, list) or not all(isinstance(n, bytes | str) for n in names):
+        raise InputError(
+            f"{meta} in {path} must hold a list of names, `{name_key.decode()}`. "
+            f"Fetch {archive} again."
+        )
+    classes = tuple(n.decode(errors="replace") if isinstance(n, bytes) else n for n in names)
     return ImageData(rows(train), rows((test,)), classes)
+
+
+def _integers(values: Any) -> Labels | None:
+    """Labels as an array; None where they are none."""
+    try:
+        return np.asarray(values, dtype=np.int64)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _members(path: Path, inside: str, wanted: set[str]) -> dict[str, bytes]:
@@ -225,7 +222,8 @@ def _archive(path: Path) -> Iterable[tuple[str, bytes]]:
             while archive.fileobj is not None and archive.fileobj.read(1 << 20):
                 pass  # the checksum of the compressed file stands at its end
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path} is no complete archive: {error}. Fetch it again.") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is no complete archive: {reason}. Fetch it again.") from error
 
 
 def _read_jpeg_archive(path: Path) -> ImageData:
@@ -248,14 +246,16 @@ def _read_jpeg_archive(path: Path) -> ImageData:
                     f"name: {error}. Fetch it again."
                 ) from error
             images[folders[-1]][number] = pixels.transpose(2, 0, 1)
-        elif file.endswith(".txt"):
-            texts[file] = data.decode().split()
+        elif file in ("train_labels.txt", "test_labels.txt", "batches.meta.txt"):
+            texts[file] = data.decode(errors="replace").split()
     parts = {}
     for split, found in images.items():
-        numbers = texts.get(f"{split}_labels.txt", [])
-        if not all(n.isdigit() for n in numbers):
-            raise InputError(f"{split}_labels.txt in {path} must hold numbers. Fetch it again.")
-        labels = np.array(numbers, dtype=np.int64)
+        try:
+            labels = np.array([int(n) for n in texts.get(f"{split}_labels.txt", [])], np.int64)
+        except (ValueError, OverflowError) as error:
+            raise InputError(
+                f"{split}_labels.txt in {path} must hold numbers: {error}. Fetch it again."
+            ) from error
         if not found or sorted(found) != list(range(len(labels))):
             raise InputError(
                 f"{path} must hold as many {split} images as {split}_labels.txt has lines, got "

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipelines.errors import InputError
 from data_pipelines.images import Images, ImageSets, make_image_sets
 from data_pipelines.parts import Layout, chunk_samples
 from data_pipelines.schema import SPLITS
-from data_pipelines.store import same_build, store_identity
+from data_pipelines.store import open_store, same_build, store_identity
 from data_pipelines.store_writer import StoreWriter
 
 CHANNELS = {1: ("brightness",), 3: ("red", "green", "blue")}
@@ -40,7 +41,7 @@ def write_image_store(path: str | Path, images: Images, seed: int) -> Path:
         "settings": image_settings(images, seed),
         "fingerprints": {"images": _digest(sets)},
     }
-    if same_build(path, attributes):
+    if same_build(path, attributes) and _readable(path):
         return Path(path)
     pixels = np.concatenate([getattr(sets, name)[0] for name in HELD])
     labels = np.concatenate([getattr(sets, name)[1] for name in HELD])
@@ -99,6 +100,15 @@ def write_image_store(path: str | Path, images: Images, seed: int) -> Path:
         names={"label": _plain(sets.classes), "group": _plain(sets.classes)},
         texts={"incident_id": [""], "reason": ["image"]},
     )
+
+
+def _readable(path: str | Path) -> bool:
+    """Whether a store is whole."""
+    try:
+        open_store(path)
+    except InputError:
+        return False
+    return True
 
 
 def stride_of(size: int) -> int:

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from data_pipelines.errors import InputError, unknown_name
-from data_pipelines.image_files import DATASETS, ImageData, Labels, Pixels, read_images
+from data_pipelines.image_data import ImageData, Labels, Pixels
+from data_pipelines.image_files import DATASETS, read_images
 from data_pipelines.schema import IntArray
 
 Part = tuple[Pixels, Labels]
@@ -87,6 +88,11 @@ class Images:
     def degree(self) -> float:
         """How imbalanced: the ratio, or the imbalance factor."""
         return self.ratio if self.imbalance == "binary" else self.factor
+
+    @property
+    def place(self) -> str:
+        """The degree in names of files."""
+        return f"{self.degree:g}"
 
     @property
     def title(self) -> str:
@@ -179,6 +185,14 @@ def make_image_sets(images: Images, seed: int) -> ImageSets:
             f"got {images.test_size}. 0 is all."
         )
 
+    drawn = np.sort(test[: images.test_size or None])
+    lacks = sorted(set(labels[kept].tolist()) - set(labels[data.test[1][drawn]].tolist()))
+    if lacks:
+        raise InputError(
+            f"the test set must hold every class, got none of {', '.join(names[k] for k in lacks)} "
+            f"with `images.test_size: {images.test_size}`. Raise it, or leave it out for all."
+        )
+
     def pick(part: Part, index: IntArray) -> Part:
         return part[0][index], labels[part[1][index]]
 
@@ -186,7 +200,7 @@ def make_image_sets(images: Images, seed: int) -> ImageSets:
         train=pick(data.train, shuffled["train"]),
         target=pick(data.train, shuffled["target"]),
         validation=pick(data.train, shuffled["validation"]),
-        test=pick(data.test, np.sort(test[: images.test_size or None])),
+        test=pick(data.test, drawn),
         classes=names,
         brightest=data.brightest,
     )

@@ -2,10 +2,13 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from data_pipelines.errors import InputError
 
 PARTIAL = ".partial"
 
@@ -55,6 +58,34 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file of text (UTF-8) or bytes, whole or not at all."""
     with written_whole(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds a folder for this process, until the block ends or the process dies.
+
+    Args:
+        folder: that exists.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"`output` must be a folder in which nothing else works, got {folder}, which "
+                "another process holds. Wait for it to end, or give another `output`."
+            ) from None
+        except OSError:  # some network file systems have no locks
+            pass
+        yield
 
 
 def no_nan(value: Any) -> Any:

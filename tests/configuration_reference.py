@@ -11,7 +11,7 @@ import yaml
 from docstring_parser import parse
 
 from weather_tdr import configs_folder
-from weather_tdr.benchmarks import Benchmark
+from weather_tdr.benchmark_settings import Benchmark
 from weather_tdr.config import Config
 from weather_tdr.cost_benchmark import CostBenchmark
 from weather_tdr.map_benchmark import MapBenchmark

@@ -1,5 +1,7 @@
 """Small synthetic fields and a small run, made once."""
 
+import gzip
+import struct
 from pathlib import Path
 
 import matplotlib
@@ -83,3 +85,23 @@ def make_field(latitude, longitude, steps=3, seed=0) -> xr.Dataset:
             "longitude": np.asarray(longitude, float),
         },
     )
+
+
+def write_idx(path, values, zipped):
+    data = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
+    data += values.astype(np.uint8).tobytes()
+    if zipped:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(data))
+    else:
+        path.write_bytes(data)
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """Small files in MNIST's format: 60 images of each of 10 classes, every image unlike."""
+    rng = np.random.default_rng(0)
+    for zipped, (prefix, n) in enumerate((("train", 600), ("t10k", 100))):
+        images = rng.integers(0, 256, (n, 28, 28))
+        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte", images, bool(zipped))
+        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte", np.arange(n) % 10, bool(zipped))
+    return tmp_path

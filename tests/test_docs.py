@@ -15,7 +15,7 @@ from configuration_reference import PAGE, page
 
 from data_pipelines.schema import PatchGrid
 from weather_tdr.arguments import CONFIG_COMMANDS, WITH_OVERRIDES, make_parser
-from weather_tdr.benchmarks import Benchmark
+from weather_tdr.benchmark_settings import Benchmark
 from weather_tdr.config import Config, read_config
 from weather_tdr.cost_benchmark import CostBenchmark
 from weather_tdr.map_benchmark import MapBenchmark

@@ -1,8 +1,6 @@
-import gzip
 import hashlib
 import io
 import pickle
-import struct
 import tarfile
 import threading
 from functools import partial
@@ -10,32 +8,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import SHARED, write_idx
 from PIL import Image
 
 from data_pipelines.errors import InputError
 from data_pipelines.image_files import read_idx, read_images
 from data_pipelines.image_sources import PUBLISHED, Published
-
-
-def write_idx(path, values, zipped):
-    data = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
-    data += values.astype(np.uint8).tobytes()
-    if zipped:
-        path.with_name(path.name + ".gz").write_bytes(gzip.compress(data))
-    else:
-        path.write_bytes(data)
-
-
-@pytest.fixture
-def mnist(tmp_path):
-    """Small files in MNIST's format: 60 images of each of 10 classes, every image unlike."""
-    rng = np.random.default_rng(0)
-    for zipped, (prefix, n) in enumerate((("train", 600), ("t10k", 100))):
-        images = rng.integers(0, 256, (n, 28, 28))
-        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte", images, bool(zipped))
-        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte", np.arange(n) % 10, bool(zipped))
-    return tmp_path
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +95,9 @@ def add(archive, name, data):
     archive.addfile(info, io.BytesIO(data))
 
 
+NAMES = {"cifar10": [b"a", *b"bcdefghij".decode()], "cifar100": [f"class {i}" for i in range(100)]}
+
+
 def cifar(path, dataset, images, labels, **changed):
     """An archive in the published layout: n images in each batch."""
     folder, batches, key = {
@@ -132,9 +113,13 @@ def cifar(path, dataset, images, labels, **changed):
     )
     with tarfile.open(path, "w:gz") as archive:
         for i, name in enumerate(batches):
-            data = {b"data": (images + i).reshape(len(images), -1), key: list(labels)}
+            data = {b"data": (images + i).reshape(len(images), -1), key: labels}
             add(archive, f"{folder}/{name}", changed.get(name, pickle.dumps(data, 2)))
-        add(archive, f"{folder}/{meta}", pickle.dumps({names: [b"a", b"b"]}, 2))
+        add(
+            archive,
+            f"{folder}/{meta}",
+            pickle.dumps({names: changed.get("names", NAMES[dataset])}, 2),
+        )
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
@@ -148,7 +133,51 @@ def test_cifar_archives_keep_order_and_channels(tmp_path, dataset):
         data.train[0], np.concatenate([images + i for i in range(batches)])
     )
     np.testing.assert_array_equal(data.test[0], images + batches)
-    assert data.train[1].tolist() == [0, 1, 0, 1] * batches and data.classes == ("a", "b")
+    assert data.train[1].tolist() == [0, 1, 0, 1] * batches
+    assert data.classes[:2] == (("a", "b") if batches == 5 else ("class 0", "class 1"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "words"),
+    [
+        ([0, 17], NAMES["cifar10"], "train labels of cifar10 must be 0 to 9, got 5 others, .* 17"),
+        ([-1, 0], NAMES["cifar10"], "must be 0 to 9, got 5 others, such as -1"),
+        (3, NAMES["cifar10"], "data_batch_1 in .* n labels"),
+        (["a", "b"], NAMES["cifar10"], "data_batch_1 in .* n labels"),
+        ([0, 1], [b"a", b"b"], "must name 10 classes, got 2"),
+        ([0, 1], 5, "batches.meta in .* must hold a list of names, `label_names`"),
+    ],
+)
+def test_labels_and_names_that_cannot_be(tmp_path, labels, names, words):
+    images = np.zeros((2, 3, 32, 32), np.uint8)
+    cifar(tmp_path / "cifar-10-python.tar.gz", "cifar10", images, labels, names=names)
+    with pytest.raises(InputError, match=words):
+        read_images("cifar10", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "words"),
+    [
+        ("train-labels-idx1-ubyte", np.full(600, 200), "train labels of mnist must be 0 to 9"),
+        ("train-labels-idx1-ubyte", np.arange(600) % 27, "folder` to those of this data set"),
+        ("train-images-idx3-ubyte", np.zeros((600, 28, 14)), "must be square.*28 x 14"),
+        ("train-images-idx3-ubyte", np.zeros((600, 14, 14)), "as large in test as in train"),
+        ("train-images-idx3-ubyte", np.zeros((0, 28, 28)), "as many labels"),
+    ],
+)
+def test_files_of_another_data_set(mnist, file, values, words):
+    write_idx(mnist / file, values, False)
+    with pytest.raises(InputError, match=words):
+        read_images("mnist", str(mnist))
+
+
+def test_the_digest_tells_data_sets_apart(mnist):
+    before = read_images("mnist", str(mnist)).digest
+    read_images.cache_clear()
+    assert read_images("mnist", str(mnist)).digest == before
+    read_images.cache_clear()
+    write_idx(mnist / "train-labels-idx1-ubyte", (np.arange(600) + 1) % 10, False)
+    assert read_images("mnist", str(mnist)).digest != before
 
 
 class Evil:
@@ -200,6 +229,9 @@ def test_downloads_are_checked_by_their_hash(tmp_path, monkeypatch):
         server.shutdown()
 
 
+NAMES_OF_CIFAR10 = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
 def test_jpeg_archive(tmp_path):
     """Uniform colours survive JPEG: order, labels and channels can be checked."""
     path = tmp_path / "cifar-10-jpeg.tar.xz"
@@ -212,18 +244,21 @@ def test_jpeg_archive(tmp_path):
                 add(archive, f"cifar-10-jpeg/{split}/{i:05d}.jpg", out.getvalue())
             text = "\n".join(str(i % 2) for i in range(len(values)))
             add(archive, f"cifar-10-jpeg/{split}_labels.txt", text.encode())
-        add(archive, "cifar-10-jpeg/batches.meta.txt", b"plane\ncar\n")
+        add(archive, "cifar-10-jpeg/batches.meta.txt", "\n".join(NAMES_OF_CIFAR10).encode())
+        add(archive, "cifar-10-jpeg/notes.txt", b"\xff\xfe")  # no label file: not read
     data = read_images("cifar10_jpeg", str(tmp_path))
     assert data.train[0].shape == (3, 3, 32, 32) and data.train[1].tolist() == [0, 1, 0]
     mean = data.train[0].mean(axis=(2, 3))
     np.testing.assert_allclose(mean, colours["train"], atol=6)
-    assert data.classes == ("plane", "car")
+    assert data.classes == NAMES_OF_CIFAR10
 
 
 @pytest.mark.parametrize(
     ("name", "size", "labels", "words"),
     [
         ("00000", 32, "x", "must hold numbers"),
+        ("00000", 32, "\u00b2", "must hold numbers"),
+        ("00000", 32, "17", "train labels of cifar10_jpeg must be 0 to 9"),
         ("00000", 16, "0", r"its shape is \(16, 16, 3\)"),
         ("one", 32, "0", "a number as its name"),
         ("00001", 32, "0", "got 1 for 1"),

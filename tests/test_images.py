@@ -1,3 +1,4 @@
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from data_pipelines.images import Images, class_sizes, make_image_sets
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
 from weather_tdr.cli import main
+from weather_tdr.imbalance import draw_imbalanced
 
 
 def test_sizes_of_the_reference_implementation():
@@ -107,6 +109,10 @@ def test_store_holds_the_set(tmp_path):
     made = (path / "patches" / "zarr.json").stat().st_mtime_ns
     write_image_store(path, images, 3)
     assert (path / "patches" / "zarr.json").stat().st_mtime_ns == made
+    chunk = next((path / "patches").glob("c.*"))
+    chunk.write_bytes(chunk.read_bytes()[:-5])  # cut short: drawn and written anew
+    write_image_store(path, images, 3)
+    np.testing.assert_array_equal(open_store(path)["patches"], store["patches"])
     write_image_store(path, images, 4)
     assert open_store(path).attrs["settings"]["seed"] == 4
 
@@ -115,16 +121,18 @@ def test_the_defaults_need_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["imbalance", "--quiet"])
     assert "minority      9 " in capsys.readouterr().out
-    assert open_store("runs/images/patches.zarr").attrs["counts"]["train"]["majority"] == 91
+    counts = open_store("runs/images/patches.zarr").attrs["counts"]
+    assert counts["train"]["majority"] == 91
+    assert counts["validation"] == {"majority": 10, "minority": 10}  # a fifth of the 100 of train
 
 
 def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
     main(
         ["imbalance", "--ratio", "0.8", "--train-size", "90", "--minority", "3", "--majority", "8",
-         "--validation-size", "10", "--output", str(tmp_path), "--name", "d", "--quiet"]
+         "--output", str(tmp_path), "--name", "d", "--quiet"]
     )  # fmt: skip
-    folder = tmp_path / "d"
-    assert "minority     15 " in capsys.readouterr().out
+    folder, out = tmp_path / "d", capsys.readouterr().out
+    assert "minority     15 " in out and f"Next: weather-tdr run {folder / 'config.yaml'}" in out
     assert (folder / "figures" / "histogram.png").stat().st_size > 5000
     main(
         ["run", str(folder / "config.yaml"), "--train.steps=40", "--train.methods=[uniform,tdr]",
@@ -144,6 +152,17 @@ def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             main([*command, "--quiet"])
         assert stop.value.code == 2 and words in capsys.readouterr().err
+    # Scores are those of a network: another one has none.
+    main(["train", str(folder / "config.yaml"), "--train.steps=10", "--train.methods=[tdr]",
+          "--quiet"])  # fmt: skip
+    main(["inspect", str(folder)])
+    out = capsys.readouterr().out
+    assert "tdr: trained, not evaluated" in out and "weather-tdr evaluate" in out
+    for subject in (["inspect", str(folder / "tdr")], ["report", str(folder / "tdr")]):
+        with contextlib.suppress(SystemExit):
+            main(subject)
+        said = capsys.readouterr()
+        assert "weather-tdr evaluate" in said.out + said.err and "scores, test" not in said.out
 
 
 @pytest.mark.parametrize(
@@ -155,6 +174,13 @@ def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
         (lambda: Images(target_size=0), r"`images.target_size`"),
         (lambda: Images(dataset="mnits"), "Did you mean `mnist`"),
         (lambda: Images(minority=[4], majority=[4]), "must be different classes"),
+        (
+            lambda: make_image_sets(Images(train_size=40, ratio=0.5, test_size=1), 0),
+            "got none of m.*jority with `images.test_size: 1`",
+        ),
+        (lambda: draw_imbalanced(imbalance="step", ratio=0.9), "`ratio` must be left out"),
+        (lambda: draw_imbalanced(factor=9.0), "`factor` must be left out where .* `binary`"),
+        (lambda: draw_imbalanced(dataset="none"), "`none` is unknown"),
         (lambda: make_image_sets(Images(minority=[12]), 0), "classes 0 to 9 of digits, got 12"),
         (
             lambda: make_image_sets(Images(train_size=40, ratio=0.5, test_size=500), 0),

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import write_idx
 from result_tables import KINDS, PAGES, TABLE, filled
 from test_end_to_end import fails
-from test_image_files import write_idx
 
 from data_pipelines.image_files import read_images
-from weather_tdr.benchmarks import Benchmark
+from weather_tdr.benchmark_settings import Benchmark
 from weather_tdr.cli import main
 from weather_tdr.config import read_config
 from weather_tdr.named_benchmarks import measured

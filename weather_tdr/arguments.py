@@ -108,7 +108,7 @@ def make_parser() -> Parser:
         metavar="CONFIG",
         help="YAML file, a name in configs/benchmarks/, cost, training, pipelines or maps",
     )
-    sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks lenet5 --rounds 15"
+    sub.epilog = "Any key of CONFIG can be overridden; for `cost`: --networks=[lenet5] --rounds 15"
     sub = command(
         "imbalance",
         "draw an imbalanced set of images as a patch store, with its histogram",

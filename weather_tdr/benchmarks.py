@@ -9,7 +9,8 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,101 +19,24 @@ from tqdm import tqdm
 
 from data_pipelines.cluster import cores
 from data_pipelines.errors import InputError
+from data_pipelines.image_files import read_images
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
 from data_pipelines.store import open_store, store_identity
-from data_pipelines.writing import write_atomically
+from data_pipelines.writing import alone_in, write_atomically
+from weather_tdr import configs_folder
+from weather_tdr.benchmark_settings import Benchmark
 from weather_tdr.cells import folder_of, run_cells
 from weather_tdr.config import read_config
-from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import load_method
 from weather_tdr.plots.canvas import save_figure
 from weather_tdr.plots.training import methods_figure
 from weather_tdr.run import build
+from weather_tdr.settings import named
 from weather_tdr.tables import benchmark_markdown, main_score
 from weather_tdr.train_settings import Train
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Benchmark:
-    """Methods x settings x seeds.
-
-    Attributes:
-        name: the results go to OUTPUT/NAME.
-        output: folder of all benchmarks.
-        images: which images, and how imbalanced; not used when `run` is given.
-        run: configuration of a run on fields, whose patch store is used.
-        imbalances: degrees of imbalance to run, each in place of `images.ratio` or
-            `images.factor`; none for that of `images`.
-        network: for images: `lenet5`, `convnet`, `mlp`, `resnet32`, `resnet56_v2_bottleneck`, ...
-        methods: names of `configs/methods/`, or paths.
-        seeds: number of seeds, each with its own imbalanced set (images), start and order.
-        learning_rates: rates to try for each method, on draws that the table does not use, at the
-            largest imbalance; the best on validation is the method's. None: `train.learning_rate`.
-        tuning_seeds: number of draws that a rate is tried on.
-        workers: processes, one thread each; 0 is one a core.
-        train: how to train; `methods` and `seed` there are not used.
-    """
-
-    name: str = "benchmark"
-    output: str = "runs/benchmarks"
-    images: Images = field(default_factory=Images)
-    run: str = ""
-    imbalances: list[float] = field(default_factory=list)
-    network: str = "convnet"
-    methods: list[str] = field(default_factory=lambda: ["uniform", "tdr"])
-    seeds: int = 5
-    learning_rates: list[float] = field(default_factory=list)
-    tuning_seeds: int = 2
-    workers: int = 0
-    train: Train = field(default_factory=Train)
-
-    def __post_init__(self) -> None:
-        """Checks the names and numbers.
-
-        Raises:
-            InputError: an unknown network or method, or no seed.
-        """
-        make_network(self.network)  # refuses an unknown name
-        if self.imbalances and self.run:
-            raise InputError(
-                f"`imbalances` is for images, got {self.imbalances} with `run: {self.run}`. "
-                "Leave one out."
-            )
-        if len({images.degree for images in self.settings()}) < len(self.imbalances):
-            raise InputError(f"`imbalances` must name each degree once, got {self.imbalances}.")
-        if self.seeds < 1 or self.workers < 0:
-            raise InputError(
-                "`seeds` must be positive and `workers` not negative, got "
-                f"{self.seeds} and {self.workers}."
-            )
-        if self.learning_rates and not (self.run or self.images.validation_size):
-            raise InputError(
-                "`learning_rates` are compared on validation, got `images.validation_size: 0`. "
-                "Give it some images, or leave `learning_rates` out."
-            )
-        if min([1.0, *self.learning_rates]) <= 0 or self.tuning_seeds < 1:
-            raise InputError(
-                "`learning_rates` and `tuning_seeds` must be positive, got "
-                f"{self.learning_rates} and {self.tuning_seeds}."
-            )
-        made = [load_method(method).name for method in self.methods]
-        if not made or len(set(made)) < len(made):
-            raise InputError(f"`methods` must name each method once, got {self.methods}.")
-
-    @property
-    def folder(self) -> Path:
-        """Where the results go."""
-        return Path(self.output).expanduser() / self.name
-
-    def settings(self) -> list[Images]:
-        """The images of each setting, the least imbalanced first."""
-        degrees = sorted(self.imbalances or [self.images.degree])
-        if self.images.imbalance == "binary":
-            return [replace(self.images, ratio=v) for v in degrees]
-        return [replace(self.images, factor=v) for v in degrees]
 
 
 @dataclass
@@ -125,7 +49,7 @@ class Cell:
         images: the images of the setting; None for a run on fields.
         store: its patch store.
         train: how to train.
-        path: of its result.
+        path: of its result, a JSON file.
         row: what the table says about it besides scores.
     """
 
@@ -137,10 +61,13 @@ class Cell:
     path: Path
     row: dict[str, Any]
 
-    def result(self) -> dict[str, Any]:
-        """What the finished cell wrote."""
-        values: dict[str, Any] = json.loads(self.path.read_text())
-        return values
+    def result(self) -> dict[str, Any] | None:
+        """What the finished cell wrote; None where it is not finished, or was damaged since."""
+        try:
+            values = json.loads(self.path.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return values if isinstance(values, dict) else None
 
 
 def run_benchmark(
@@ -157,22 +84,12 @@ def run_benchmark(
         The results: a row a method, setting and seed.
 
     Raises:
-        InputError: a cell failed; the others are kept.
+        InputError: a cell failed; the others are kept. Or another process runs this benchmark.
     """
     folder = benchmark.folder
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    data = _fields(benchmark, progress) if benchmark.run else None
-    rates = dict.fromkeys(benchmark.methods, benchmark.train.learning_rate)
-    if benchmark.learning_rates:
-        rates = _choose_rates(benchmark, data, progress)
-    wanted = [
-        cell
-        for images in benchmark.settings()
-        for seed in range(benchmark.seeds)
-        for cell in _cells(benchmark, data, images, seed, rates)
-    ]
-    _run(benchmark, wanted, benchmark.name, progress)
-    results = pd.DataFrame([cell.result() for cell in wanted]).assign(command=command)
+    with alone_in(folder):
+        results = _all_cells(benchmark, command, progress)
     score = main_score(results)
     if score not in results:  # all diverged
         results[score] = math.nan
@@ -183,15 +100,38 @@ def run_benchmark(
     return results
 
 
-def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -> None:
-    """Runs what is not finished.
+def _all_cells(benchmark: Benchmark, command: str, progress: bool) -> pd.DataFrame:
+    """The rows of all cells; those that are not finished are run."""
+    if benchmark.run:
+        data = _fields(benchmark, progress)
+    else:
+        images = benchmark.images
+        data = _Data(read_images(images.dataset, images.folder, images.download).digest)
+    rates = dict.fromkeys(benchmark.methods, benchmark.train.learning_rate)
+    if benchmark.learning_rates:
+        rates = _choose_rates(benchmark, data, command, progress)
+    wanted = [
+        cell
+        for images in benchmark.settings()
+        for seed in range(benchmark.seeds)
+        for cell in _cells(benchmark, data, images, seed, rates)
+    ]
+    rows = _run(benchmark, wanted, benchmark.name, command, progress)
+    told = [row.pop("command", command) for row in rows]
+    return pd.DataFrame(rows).assign(command=told)
+
+
+def _run(
+    benchmark: Benchmark, wanted: list[Cell], title: str, command: str, progress: bool
+) -> list[dict[str, Any]]:
+    """The results of cells; runs what is not finished.
 
     Raises:
         InputError: a cell failed; the others are kept.
     """
-    todo = [cell for cell in wanted if not cell.path.is_file()]
+    todo = [cell for cell in wanted if cell.result() is None]
     for cell in wanted:
-        if cell.path.is_file():  # stopped after its row, before its checkpoints were gone
+        if cell not in todo:  # stopped after its row, before its checkpoints were gone
             shutil.rmtree(folder_of(cell.path), ignore_errors=True)
     for cell in {cell.store: cell for cell in todo}.values():
         if cell.images is not None:
@@ -200,23 +140,29 @@ def _run(benchmark: Benchmark, wanted: list[Cell], title: str, progress: bool) -
     failed: dict[str, str] = {}
     workers = min(benchmark.workers or cores(), max(len(todo), 1))
     log.info("%s: %d of %d cells to run, %d at once", title, len(todo), len(wanted), workers)
-    cells = [(c.store, network, c.train, c.method, c.seed, c.row, c.path) for c in todo]
-    bar = tqdm(total=len(todo), desc=title, disable=not progress, unit="cell")
-    for number, error in run_cells(cells, workers):
-        if error is not None:
-            failed[todo[number].path.stem] = str(error)
-        bar.update()
-    bar.close()
+    cells = [
+        (c.store, network, c.train, c.method, c.seed, {**c.row, "command": command}, c.path)
+        for c in todo
+    ]
+    with (
+        tqdm(total=len(todo), desc=title, disable=not progress, unit="cell") as bar,
+        closing(run_cells(cells, workers)) as done,
+    ):
+        for number, error in done:
+            if error is not None:
+                failed[todo[number].path.stem] = str(error)
+            bar.update()
     if failed:
         name, reason = next(iter(failed.items()))
         raise InputError(
             f"{len(failed)} of {len(wanted)} cells failed, the first is {name}: {reason} "
             "Finished cells are kept; the same command goes on with the rest."
         )
+    return [result for cell in wanted if (result := cell.result()) is not None]
 
 
 def _choose_rates(
-    benchmark: Benchmark, data: tuple[Path, str] | None, progress: bool
+    benchmark: Benchmark, data: "_Data", command: str, progress: bool
 ) -> dict[str, float]:
     """The learning rate of each method: the best mean score on validation over other draws."""
     images = benchmark.settings()[-1]
@@ -231,12 +177,13 @@ def _choose_rates(
         for rate in benchmark.learning_rates
     }
     cells = [cell for of_rate in tried.values() for cell in of_rate]
-    _run(benchmark, cells, f"{benchmark.name}, learning rates", progress)
+    rows = _run(benchmark, cells, f"{benchmark.name}, learning rates", command, progress)
+    result_of = {cell.path: row for cell, row in zip(cells, rows, strict=True)}
     chosen = {}
     for method in benchmark.methods:
         scores = {}
         for rate, of_rate in tried.items():
-            own = [c.result() for c in of_rate if c.method == method]
+            own = [result_of[c.path] for c in of_rate if c.method == method]
             scores[rate] = -math.inf  # the worst, if it diverges
             if not any(r.get("diverged") for r in own):
                 scores[rate] = sum(r["validation_score"] for r in own) / len(own)
@@ -245,17 +192,36 @@ def _choose_rates(
     return chosen
 
 
-def _fields(benchmark: Benchmark, progress: bool) -> tuple[Path, str]:
-    """The patch store of a run on fields, and its identity."""
-    config = read_config(Path(benchmark.run))
+@dataclass
+class _Data:
+    """What the cells of a benchmark are about.
+
+    Attributes:
+        identity: a hash of the data.
+        store: patch store of a run on fields; None for images, which are drawn for each cell.
+    """
+
+    identity: str
+    store: Path | None = None
+
+
+def _fields(benchmark: Benchmark, progress: bool) -> _Data:
+    """The patch store of a run on fields."""
+    path = named(benchmark.run, configs_folder())
+    if not path.is_file():
+        raise InputError(
+            f"`run` must be a name in configs/ or a YAML file, got {benchmark.run}, which does not "
+            f"exist in {Path.cwd()}. Give the whole path."
+        )
+    config = read_config(path)
     config.output, config.name = str(benchmark.folder), "run"
     store = build(config, progress=progress)
-    return store, store_identity(open_store(store).attrs)
+    return _Data(store_identity(open_store(store).attrs), store)
 
 
 def _cells(
     benchmark: Benchmark,
-    data: tuple[Path, str] | None,
+    data: _Data,
     images: Images,
     seed: int,
     rates: dict[str, float],
@@ -263,19 +229,20 @@ def _cells(
     """One cell a method: at one setting, with one seed."""
     folder = benchmark.folder
     row: dict[str, Any] = {"benchmark": benchmark.name}
-    if data is not None:
+    if data.store:
         row |= {"dataset": Path(benchmark.run).stem, "network": "patchnet"}
-        store, place = data[0], f"{seed}"
+        store, place = data.store, f"{seed}"
     else:
         row |= {"dataset": images.title, "imbalance": images.degree, "network": benchmark.network}
-        place = f"{images.degree:g}-{seed}"
+        place = f"{images.place}-{seed}"
         store = folder / "sets" / f"{place}.zarr"
     for method in benchmark.methods:
         train = replace(benchmark.train, learning_rate=rates[method])
         changed = replace(benchmark, images=images, train=train)
-        identity = _identity(changed, method, "" if data is None else data[1])
+        identity = _identity(changed, method, data.identity)
         path = folder / "cells" / f"{load_method(method).name}-{place}-{identity}.json"
-        yield Cell(method, seed, None if data else images, store, train, path, dict(row))
+        drawn = None if data.store else images
+        yield Cell(method, seed, drawn, store, train, path, dict(row))
 
 
 def _identity(benchmark: Benchmark, method: str, data: str) -> str:

@@ -4,13 +4,17 @@ import json
 import logging
 import math
 import multiprocessing
+import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +47,10 @@ VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, nump
 
 def run_cells(
     cells: Sequence[tuple[Any, ...]], workers: int
-) -> Iterator[tuple[int, BaseException | None]]:
+) -> Generator[tuple[int, BaseException | None]]:
     """Runs cells, several at once; one worker is this process.
+
+    Workers end at once when the caller stops reading, and when this process dies.
 
     Args:
         cells: arguments of `run_cell`.
@@ -64,10 +70,46 @@ def run_cells(
         return
     # Started afresh, not forked: forking after threads have started deadlocks.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = {pool.submit(run_cell, *arguments): k for k, arguments in enumerate(cells)}
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    try:
+        with _interrupts_ignored():  # by the workers, who inherit it
+            jobs = {pool.submit(run_cell, *arguments): k for k, arguments in enumerate(cells)}
         for job in as_completed(jobs):
             yield jobs[job], job.exception()
+    except BaseException:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose main process has died ends too, in whatever it is."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    gone = parent.sentinel
+
+    def watch() -> None:
+        wait([gone])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C does nothing to this process, nor ever to those that it starts meanwhile."""
+    if threading.current_thread() is not threading.main_thread():  # which cannot set it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

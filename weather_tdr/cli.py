@@ -100,7 +100,8 @@ def _dispatch(argv: list[str]) -> None:
         )
         _tell(folder)
     elif arguments.command == "benchmark":
-        from weather_tdr.benchmarks import Benchmark, run_benchmark
+        from weather_tdr.benchmark_settings import Benchmark
+        from weather_tdr.benchmarks import run_benchmark
         from weather_tdr.cost_benchmark import CostBenchmark, run_cost
 
         if arguments.config == "maps":

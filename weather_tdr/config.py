@@ -19,7 +19,7 @@ from data_pipelines.synthetic import Synthetic
 from data_pipelines.writing import write_atomically
 from weather_tdr import configs_folder
 from weather_tdr.maps import Maps
-from weather_tdr.settings import named, read_changed, read_yaml
+from weather_tdr.settings import check_folder_name, named, read_changed, read_yaml
 from weather_tdr.train_settings import Train
 
 
@@ -65,11 +65,7 @@ class Config:
         Raises:
             InputError: the name is no name of a folder.
         """
-        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
-            raise InputError(
-                f"`name` must be the name of a folder to make in `output`, got `{self.name}`. "
-                "Put the path into `output`."
-            )
+        check_folder_name(self.name)
         if self.seed < 0:
             raise InputError(f"`seed` must not be negative, got {self.seed}.")
 

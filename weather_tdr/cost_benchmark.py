@@ -11,6 +11,7 @@ from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.writing import write_atomically
 from weather_tdr.cost import CASES, measure_cost
 from weather_tdr.model_files import commit
+from weather_tdr.settings import check_folder_name
 
 
 @dataclass
@@ -35,8 +36,11 @@ class CostBenchmark:
         """Checks the names and numbers.
 
         Raises:
-            InputError: an unknown network, or no round.
+            InputError: an unknown network or none, or no round.
         """
+        check_folder_name(self.name)
+        if not self.networks:
+            raise InputError(f"`networks` must name some of {', '.join(CASES)}, got none.")
         for network in self.networks:
             if network not in CASES:
                 raise unknown_name("`networks`: network", network, CASES)

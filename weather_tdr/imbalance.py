@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.image_files import DATASETS
 from data_pipelines.images import Images
 from data_pipelines.store import open_store
 from weather_tdr.config import Config
@@ -12,6 +14,7 @@ from weather_tdr.run import build
 from weather_tdr.settings import read_yaml
 
 BAR = 40
+VALIDATION = 5  # training samples for each of validation
 
 
 def draw_imbalanced(
@@ -23,7 +26,8 @@ def draw_imbalanced(
         name: of the run folder.
         output: folder of all runs.
         seed: of the draw.
-        images: keys of `Images`; those left out keep their defaults.
+        images: keys of `Images`; those left out keep their defaults, but for `validation_size`,
+            which is a fifth of `train_size` in a binary set.
 
     Returns:
         The folder, and the histogram of the training set as text.
@@ -31,6 +35,19 @@ def draw_imbalanced(
     Raises:
         InputError: unknown or wrong settings, or files that are not there.
     """
+    binary = images.get("imbalance", "binary") == "binary"
+    for key in ("factor",) if binary else ("ratio", "minority", "majority"):
+        if key in images:
+            kind = images.get("imbalance", "binary")
+            raise InputError(
+                f"`{key}` must be left out where `imbalance` is `{kind}`, got {images[key]}. "
+                f"It is for {'`long_tailed` and `step`' if binary else '`binary`'}."
+            )
+    if images.get("dataset") == "none":
+        raise unknown_name("`images.dataset`:", "none", DATASETS)
+    if binary:  # a detector chooses its threshold on validation
+        train_size = images.get("train_size", Images.train_size)
+        images.setdefault("validation_size", -(-train_size // VALIDATION))
     overrides = [f"--{key}={value}" for key, value in images.items()]
     config = Config(name=name, output=output, seed=seed, images=read_yaml(Images, None, overrides))
     store = open_store(build(config))
@@ -45,4 +62,9 @@ def draw_imbalanced(
         bar = "#" * max(round(BAR * n / largest), 1)
         rest = ", ".join(f"{counts[s][label]} {s}" for s in counts if s != "train")
         lines.append(f"{label:>{width}} {n:6} {bar:{BAR}} ({rest})")
+    if binary:
+        lines.append(f"Next: weather-tdr run {config.folder / 'config.yaml'}")
+    else:
+        lines.append("A detector takes binary sets only; sets of more classes are for "
+                     "`weather-tdr benchmark`, or for `fit`.")  # fmt: skip
     return config.folder, "\n".join(lines)

@@ -21,6 +21,7 @@ from weather_tdr.dense import dense_log_odds
 from weather_tdr.evaluate import PREDICT_SAMPLES
 from weather_tdr.model_files import commit
 from weather_tdr.models import PatchNet, log_odds
+from weather_tdr.settings import check_folder_name
 
 SIZE, STRIDE, VARIABLES = 16, 4, 4
 SMALL, LARGE = 2.5, 0.25  # degrees: what patch by patch can do in seconds, and ERA5's own grid
@@ -48,6 +49,7 @@ class MapBenchmark:
         Raises:
             InputError: a number out of range.
         """
+        check_folder_name(self.name)
         if self.rounds < 1 or self.threads < 0:
             raise InputError(
                 "`rounds` must be positive and `threads` not negative, got "

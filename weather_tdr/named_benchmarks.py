@@ -7,7 +7,8 @@ import pandas as pd
 
 from data_pipelines.errors import unknown_name
 from weather_tdr import configs_folder
-from weather_tdr.benchmarks import Benchmark, run_benchmark
+from weather_tdr.benchmark_settings import Benchmark
+from weather_tdr.benchmarks import run_benchmark
 from weather_tdr.settings import named, read_changed
 
 

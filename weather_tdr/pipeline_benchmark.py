@@ -34,6 +34,7 @@ from weather_tdr.pipeline_cases import (
     seconds,
     write_fields,
 )
+from weather_tdr.settings import check_folder_name
 
 BATCH = 256
 
@@ -66,6 +67,7 @@ class PipelineBenchmark:
         Raises:
             InputError: a number out of range.
         """
+        check_folder_name(self.name)
         if self.days < 10 or min(self.rounds, self.workers) < 1 or min(self.archives) < 0.5:
             raise InputError(
                 "`days` must be at least 10, `rounds` and `workers` positive, `archives` at least "

@@ -167,6 +167,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             "step": history.attrs["step"],
             "training": training_facts(config, method),
         }
+        (folder / "scores.json").unlink(missing_ok=True)  # of the network that was there before
         save_detector(detector, folder)
         figure = weight_history({method.name: history}, f"Training of {config.name}")
         save_figure(figure, folder / "figures" / "weights.png")

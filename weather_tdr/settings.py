@@ -72,6 +72,19 @@ def read_changed(kind: type[Kind], path: Path | None, changes: Mapping[str, Any]
     return _parsed(kind, _merged(values, changes, kind), path)
 
 
+def check_folder_name(name: str) -> None:
+    """Refuses a `name` that would lead out of `output`, or be `output` itself.
+
+    Raises:
+        InputError: it is no name of a folder.
+    """
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise InputError(
+            f"`name` must be the name of a folder to make in `output`, got `{name}`. "
+            "Put the path into `output`."
+        )
+
+
 def named(source: str | Path, folder: Path) -> Path:
     """A configuration by its path, or by its name in a folder.
 

@@ -39,8 +39,8 @@ def published(results: pd.DataFrame | None = None) -> pd.DataFrame:
     """Published numbers, measured by others on other draws.
 
     Args:
-        results: a row a method, setting and seed; only numbers on the same sets with the same
-            network are given. None: all.
+        results: a row a method, setting and seed; only numbers on the same data set at the same
+            imbalance with the same network are given. None: all.
 
     Returns:
         ``dataset, imbalance, network, method, score, value, paper_of_the_method``.
@@ -70,7 +70,7 @@ def overview(results: pd.DataFrame, score: str = "") -> pd.DataFrame:
 
 
 def published_markdown(results: pd.DataFrame) -> str:
-    """Published numbers on the same sets and network, as context; empty where there are none.
+    """Published numbers on the same data set and network; empty where there are none.
 
     Args:
         results: a row a method, setting and seed.
@@ -80,7 +80,7 @@ def published_markdown(results: pd.DataFrame) -> str:
         return ""
     lines = [
         "",
-        "Published, on other draws and with the data of each paper:",
+        "Published, as context: on other draws, with the set sizes and trainings of each paper:",
         "",
         "| imbalance | method | score | paper of the method |",
         "|---|---|---|---|",

@@ -25,6 +25,7 @@ from weather_tdr.image_models import make_network
 from weather_tdr.model_files import commit
 from weather_tdr.models import PatchNet
 from weather_tdr.sampling import Batches
+from weather_tdr.settings import check_folder_name
 from weather_tdr.train import fit
 from weather_tdr.train_settings import Train
 
@@ -63,6 +64,7 @@ class TrainingBenchmark:
         Raises:
             InputError: an unknown network, or a number out of range.
         """
+        check_folder_name(self.name)
         for network in self.networks:
             if network not in NETWORKS:
                 raise unknown_name("network", network, NETWORKS)

@@ -84,6 +84,10 @@ def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
             values = results.loc[chosen, score].to_numpy(dtype=float)
             colour = COLOURS[1] if method.startswith("tdr") else COLOURS[0]
             axes.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
+            if lost := int(np.isnan(values).sum()):
+                where = axes.get_yaxis_transform()
+                text = f"{lost} of {len(values)} diverged"
+                axes.text(0.5, place, text, transform=where, ha="center", va="center", fontsize=8)
             axes.errorbar(
                 values.mean(), place, xerr=values.std(ddof=1) if len(values) > 1 else None,
                 fmt="D", color=colour, markersize=5, capsize=3,
@@ -91,6 +95,7 @@ def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
         axes.set_title(f"imbalance {setting:.4g}", fontsize=10)
         axes.grid(axis="x", color="0.85")
     panels[0].set_yticks(range(len(methods)), methods)
+    panels[0].set_ylim(-0.6, len(methods) - 0.4)
     figure.supxlabel(f"{score.replace('_', ' ')} (1) on test: seeds, mean, standard deviation")
     figure.suptitle(title)
     return figure
