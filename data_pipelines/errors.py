@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 class InputError(ValueError):
@@ -14,6 +16,35 @@ class RankLost(RuntimeError):
 
 class Diverged(InputError):
     """A loss is no longer finite."""
+
+
+def check_kinds(settings: Any, prefix: str = "") -> None:
+    """Refuses values that are none of what the fields of a dataclass say.
+
+    Args:
+        settings: the dataclass; fields of numbers, truth values and of given words are looked at.
+        prefix: of the fields' names in errors, such as ``train.``.
+
+    Raises:
+        InputError: names the field, its value and what there is.
+    """
+    for name, kind in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if get_origin(kind) is Literal:
+            if value not in get_args(kind):
+                raise unknown_name(f"`{prefix}{name}`:", str(value), get_args(kind))
+        elif kind in NUMBERS:
+            wanted, words = NUMBERS[kind]
+            mixed = isinstance(value, bool) is not (kind is bool)
+            if mixed or not isinstance(value, wanted) or value != value:
+                raise InputError(f"`{prefix}{name}` must be {words}, got {value!r}.")
+
+
+NUMBERS: dict[Any, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    bool: (bool, "true or false"),
+}
 
 
 def unknown_name(what: str, name: str, valid: Iterable[str], fix: str = "") -> InputError:

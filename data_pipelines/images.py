@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.errors import InputError, check_kinds, unknown_name
 from data_pipelines.image_data import ImageData, Labels, Pixels
 from data_pipelines.image_files import DATASETS, read_images
 from data_pipelines.schema import IntArray
@@ -62,8 +62,9 @@ class Images:
         """Checks the numbers.
 
         Raises:
-            InputError: an unknown data set, a number out of range, or a class on both sides.
+            InputError: an unknown name, a number out of range, or a class on both sides.
         """
+        check_kinds(self, "images.")
         if self.dataset not in (*DATASETS, "none"):
             raise unknown_name("`images.dataset`:", self.dataset, DATASETS)
         if not 0 <= self.ratio < 1:

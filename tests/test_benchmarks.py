@@ -1,15 +1,9 @@
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
-from conftest import write_idx
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -20,8 +14,6 @@ from sklearn.metrics import (
 )
 
 from data_pipelines.errors import InputError
-from data_pipelines.image_files import read_images
-from data_pipelines.writing import alone_in
 from weather_tdr.augment import crop_flip
 from weather_tdr.cells import folder_of
 from weather_tdr.checkpoints import Checkpoints
@@ -112,87 +104,6 @@ def test_results_resume_and_other_settings(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["benchmark", str(config), "--network", "lenet"])
     assert "Did you mean `lenet5`" in capsys.readouterr().err
-
-
-def test_what_is_not_run_again_is_what_is_there(tmp_path, capsys):
-    """Rows keep the command that made them; a damaged one is made anew; two runs do not mix."""
-    config = tmp_path / "tiny.yaml"
-    config.write_text(CONFIG.format(output=tmp_path).replace("[uniform, tdr]", "[uniform]"))
-    folder = tmp_path / "tiny"
-    main(["benchmark", str(config), "--quiet", "--seeds=1"])
-    first = pd.read_csv(folder / "results.csv")
-    main(["benchmark", str(config), "--quiet"])
-    both = pd.read_csv(folder / "results.csv")
-    assert both["command"].str.contains("seeds=1").tolist() == [True, False]
-    assert both.columns[-1] == "command"
-    cell = next((folder / "cells").glob("uniform-0.8-0-*.json"))
-    cell.write_text(cell.read_text()[:40])
-    chunk = next((folder / "sets" / "0.8-0.zarr" / "patches").glob("c.*"))
-    chunk.unlink()
-    main(["benchmark", str(config), "--quiet"])
-    again = pd.read_csv(folder / "results.csv")
-    assert again["accuracy"].tolist() == both["accuracy"].tolist()
-    assert again["accuracy"][0] == first["accuracy"][0]
-    capsys.readouterr()
-    with alone_in(folder), pytest.raises(SystemExit) as stop:
-        main(["benchmark", str(config), "--quiet"])
-    assert stop.value.code == 2 and "another process holds" in capsys.readouterr().err
-    main(["benchmark", str(config), "--quiet"])  # it is free again
-
-
-def test_cells_belong_to_the_images_that_they_saw(tmp_path, mnist):
-    config = tmp_path / "tiny.yaml"
-    config.write_text(CONFIG.format(output=tmp_path).replace("[uniform, tdr]", "[uniform]"))
-    command = ["benchmark", str(config), "--quiet", "--seeds=1", "--images.dataset=mnist",
-               f"--images.folder={mnist}"]  # fmt: skip
-    for labels, cells in ((None, 1), (None, 1), ((np.arange(600) + 1) % 10, 2)):
-        if labels is not None:
-            write_idx(mnist / "train-labels-idx1-ubyte", labels, False)
-        read_images.cache_clear()
-        main(command)
-        assert len(list((tmp_path / "tiny" / "cells").glob("*.json"))) == cells
-
-
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("--name=../elsewhere", "name of a folder"),
-        ("--train.choose=best", "the last step counts"),
-        ("--train.patience=3", "the last step counts"),
-        ("--imbalances=[0.5,0.50000001]", "each degree once"),
-        ("--run=none_such.yaml", "`run` must be a name in configs/ or a YAML file"),
-        ("--run=demmo", "Did you mean `demo`"),
-    ],
-)
-def test_benchmarks_that_cannot_be(tmp_path, capsys, override, words):
-    config = tmp_path / "tiny.yaml"
-    config.write_text(CONFIG.format(output=tmp_path))
-    with pytest.raises(SystemExit) as stop:
-        main(["benchmark", str(config), "--quiet", override])
-    assert stop.value.code == 2 and words in capsys.readouterr().err
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_no_worker_outlives_the_benchmark(tmp_path, name):
-    """Long cells, two at once: stopped or killed, the benchmark ends, and its workers with it."""
-    config = tmp_path / "tiny.yaml"
-    config.write_text(CONFIG.format(output=tmp_path))
-    command = [sys.executable, "-m", "weather_tdr", "benchmark", str(config), "--workers=2",
-               "--train.steps=1000000"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    begun = time.monotonic()
-    while len(list((tmp_path / "tiny").glob("cells/*/checkpoints/*"))) < 2:
-        assert process.poll() is None and time.monotonic() - begun < 120, process.communicate()
-        time.sleep(0.2)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    assert len(workers) >= 2
-    process.send_signal(getattr(signal, name))
-    _, said = process.communicate(timeout=60)
-    assert not psutil.wait_procs(workers, timeout=60)[1]
-    if name == "SIGINT":
-        assert process.returncode == 1 and "interrupted; the same command goes on" in said
-        assert "Traceback" not in said
 
 
 def test_several_imbalances_share_a_table_and_a_figure(tmp_path, capsys):

@@ -9,7 +9,7 @@ from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
 from weather_tdr.methods.lookahead import trainable
 from weather_tdr.methods.randomness import Randomness
-from weather_tdr.methods.sample_slopes import sample_slopes
+from weather_tdr.methods.sample_slopes import frozen_buffers, sample_slopes
 
 
 class Sequence(nn.Module):
@@ -55,7 +55,7 @@ def test_slopes_of_layers_without_a_forward_mode(name):
         )
         for i in range(5)
     ]
-    got = sample_slopes(model, batch, losses, v, Randomness.of(model))
+    got = sample_slopes(model, batch, losses, v, Randomness.of(model), frozen_buffers(model))
     torch.testing.assert_close(got, torch.stack(wanted), rtol=1e-10, atol=1e-12)
 
 
@@ -82,4 +82,4 @@ def test_a_layer_with_neither_derivative_is_refused_with_words():
     batch = Batch(torch.randn(3, 1, 2, 2).double(), torch.arange(3) % 2, torch.arange(3) % 2)
     v = {k: torch.ones_like(p) for k, p in trainable(model).items()}
     with pytest.raises(InputError, match="neither forward-mode nor second derivatives"):
-        sample_slopes(model, batch, losses, v, Randomness.of(model))
+        sample_slopes(model, batch, losses, v, Randomness.of(model), frozen_buffers(model))

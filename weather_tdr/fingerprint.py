@@ -1,10 +1,12 @@
 """All that decides a training and can be told, so that a checkpoint is not taken for another."""
 
+import hashlib
 import json
+import re
 from dataclasses import asdict, fields, is_dataclass
 from functools import partial
 from inspect import getclosurevars
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from weather_tdr.checkpoints import digest_of
 from weather_tdr.methods.method import Method
 from weather_tdr.train_settings import Train
 
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 DEEPEST = 4  # of functions that hold functions
 INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resumed run may change
 
@@ -26,15 +29,29 @@ def fingerprint(
         settings: how to train.
         recipe: the method.
         data: identity of the data.
-        model: the network; its class and the shapes of its parameters are told.
+        model: the network; its class, its layers as they print themselves, the shapes of its
+            parameters and which of them are trained are told.
         loss: of one's own, or "".
         augment: of the inputs, or None.
     """
     decides: dict[str, object] = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
     decides |= {"methods": asdict(recipe), "data": data}
     decides["network"] = {k: list(p.shape) for k, p in model.named_parameters()}
-    decides["model"] = type(model).__qualname__
+    decides["model"] = [type(model).__qualname__, ADDRESS.sub("", repr(model))]
+    decides["trained"] = [k for k, p in model.named_parameters() if p.requires_grad]
     return json.dumps(decides | {"loss": _told(loss), "augment": _told(augment)})
+
+
+def _code(code: CodeType) -> str:
+    """A hash of what a function does, wherever it stands in its file."""
+    constants = [
+        _code(c)
+        if isinstance(c, CodeType)
+        else repr(sorted(map(repr, c)) if isinstance(c, frozenset) else c)  # whose order is chance
+        for c in code.co_consts
+    ]
+    facts = repr((code.co_code, constants, code.co_names)).encode()
+    return hashlib.sha256(facts).hexdigest()[:16]
 
 
 def _told(part: Any, depth: int = DEEPEST) -> Any:
@@ -53,7 +70,10 @@ def _told(part: Any, depth: int = DEEPEST) -> Any:
         held = [part.func, part.args, list(part.keywords.items())]
     elif is_dataclass(part) and not isinstance(part, type):
         held = [getattr(part, f.name) for f in fields(part)]
+    elif isinstance(part, nn.Module):
+        held = [ADDRESS.sub("", repr(part)), digest_of(dict(part.state_dict()))]
+        held += [v for k, v in sorted(vars(part).items()) if isinstance(v, str | int | float)]
     elif isinstance(part, FunctionType):
-        held = [*getclosurevars(part).nonlocals.values(), part.__defaults__]
+        held = [_code(part.__code__), *getclosurevars(part).nonlocals.values(), part.__defaults__]
         held += list((part.__kwdefaults__ or {}).items())
     return [name, *(_told(p, depth - 1) for p in held)]

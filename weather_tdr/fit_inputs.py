@@ -79,7 +79,22 @@ def _check_labels(model: nn.Module, few: Batch, both: dict[str, Samples]) -> Non
     """Refuses labels that are no numbers of the network's outputs."""
     device = next(model.parameters()).device
     with torch.no_grad(), eager(model), evaluating(model):
-        shape = tuple(model(few.patches.to(device)).shape)
+        try:
+            logits = model(few.patches.to(device))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise InputError(
+                f"the network must take inputs of shape {tuple(few.patches.shape)} and type "
+                f"{few.patches.dtype}, which it refuses: {' '.join(str(error).split())}. Give "
+                "inputs of the shape that it is made for, integers as floating-point numbers."
+            ) from error
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"the network must give a tensor of logits, got {type(logits).__name__}. Wrap it in a "
+            "module that gives the logits alone."
+        )
+    shape = tuple(logits.shape)
     if len(shape) != 2 or shape[0] != len(few):
         raise InputError(
             f"the network must give logits of shape (n, classes), got {shape} for {len(few)} "
@@ -157,10 +172,24 @@ def check_overlap(train: Samples, target: Samples) -> None:
 def _values(samples: Samples) -> Iterator[bytes]:
     """The inputs of each sample, as the bytes of its numbers."""
     for part in in_parts(samples):
-        flat = part.patches.cpu().flatten(1)
+        flat = part.patches.cpu().reshape(len(part), -1)
         zero = torch.zeros((), dtype=flat.dtype)  # -0 + 0 is 0
         for row in (flat + zero).view(torch.uint8).numpy():
             yield row.tobytes()
+
+
+def settings_of(given: Any) -> Train:
+    """The settings, by default those of `Train`.
+
+    Raises:
+        InputError: something else was given.
+    """
+    if given is not None and not isinstance(given, Train):
+        raise InputError(
+            f"`settings` must be `Train(...)`, got {type(given).__name__}. Write "
+            "`Train(steps=1000, batch=64)`, or leave it out."
+        )
+    return given or Train()
 
 
 def settings_met(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from data_pipelines.errors import InputError
 from weather_tdr import ranks
 from weather_tdr.data import Batch, Samples
+from weather_tdr.devices import eager, evaluating
 from weather_tdr.fit_inputs import check_groups, check_overlap, refuse_own
 from weather_tdr.methods.losses import cross_entropy, make_loss, margin_scale
 from weather_tdr.methods.method import STEERED, Method
@@ -105,7 +106,7 @@ class Plan:
         if tuning:
             rate *= self.method.fine_tune_rate
             if self.method.fine_tune_layers == "last" and not self.frozen:
-                self._freeze()
+                self._freeze(batch.patches[:2])
             for module in self.model.modules():  # a few target samples must not move BatchNorm
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
@@ -115,13 +116,12 @@ class Plan:
             self.stepper.learning_rate = rate
         return (self.tuner if tuning else self.stepper).step(self.model, batch, target)
 
-    def _freeze(self) -> None:
-        layers = [m for m in self.model.modules() if list(m.parameters(recurse=False))]
-        for layer in layers[:-1]:
-            for p in layer.parameters(recurse=False):
-                if p.requires_grad:
-                    p.requires_grad_(False)
-                    self.frozen.append(p)
+    def _freeze(self, inputs: Tensor) -> None:
+        kept = {id(p) for p in last_layer(self.model, inputs).parameters(recurse=False)}
+        for p in self.model.parameters():
+            if p.requires_grad and id(p) not in kept:
+                p.requires_grad_(False)
+                self.frozen.append(p)
 
     def finish(self) -> None:
         """Frees the layers that fine-tuning froze."""
@@ -146,6 +146,28 @@ class Plan:
             own = {k.split(".", 1)[1]: t for k, t in state.items() if k.startswith(name + ".")}
             getattr(self, name).restore(own)
         self.targets.rest = state["targets.rest"]
+
+
+def last_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """The layer with parameters to train that comes last in a pass, whatever the order of making.
+
+    Args:
+        model: the network.
+        inputs: some samples.
+    """
+    run: list[nn.Module] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda module, _: run.append(module))
+        for module in model.modules()
+        if any(p.requires_grad for p in module.parameters(recurse=False))
+    ]
+    try:
+        with torch.no_grad(), eager(model), evaluating(model):
+            model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return run[-1]
 
 
 def make_plan(
@@ -254,7 +276,12 @@ def by_weight(
         raise InputError(
             f"groups must be numbered from 0, got {int(present.min())}. Number them anew."
         )
-    known = int(present.max()) < len(names)
+    if names and int(present.max()) >= len(names):
+        raise InputError(
+            f"`names` must name each of the {int(present.max()) + 1} groups, got "
+            f"{', '.join(names)}. Add the others, or leave `names` out."
+        )
+    known = bool(names)
     told = tuple(names[int(k)] if known else str(int(k)) for k in present)
     if len(set(told)) < len(told):
         raise InputError(f"`names` of the groups must differ, got {', '.join(told)}. Rename some.")

@@ -19,7 +19,7 @@ from weather_tdr.checkpoints import Checkpoints, restore_training, training_stat
 from weather_tdr.data import Batch, Samples, digest, named_samples
 from weather_tdr.devices import autocast, compiled, eager, evaluating, fits
 from weather_tdr.fingerprint import fingerprint
-from weather_tdr.fit_inputs import ready, settings_met
+from weather_tdr.fit_inputs import ready, settings_met, settings_of
 from weather_tdr.methods.method import Method, method_of
 from weather_tdr.methods.tdr import Tdr
 from weather_tdr.optimizers import Average, make_optimizer
@@ -37,7 +37,7 @@ def fit(
     model: nn.Module,
     train: Samples | tuple[Tensor, ...],
     target: Samples | tuple[Tensor, ...],
-    method: str | Method | Tdr = "tdr",
+    method: str | Path | Method | Tdr = "tdr",
     settings: Train | None = None,
     *,
     folder: Path | None = None,
@@ -83,7 +83,7 @@ def fit(
             belongs to other settings.
         RankLost: another process has died.
     """
-    settings = settings or Train()
+    settings = settings_of(settings)
     folder = None if folder is None else Path(folder)
     recipe = method_of(method)
     augment = settings_met(settings, augment, validate)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import InputError, check_kinds
 from weather_tdr.augment import Augmentation
 from weather_tdr.devices import Device, Precision
 from weather_tdr.methods.method import load_method
@@ -75,8 +75,9 @@ class Train:
         """Checks the settings.
 
         Raises:
-            InputError: an unknown method, or a number out of range.
+            InputError: an unknown method or word, or a number out of range.
         """
+        check_kinds(self, "train.")
         made = [load_method(method).name for method in self.methods]
         if not made or len(set(made)) < len(made):
             raise InputError(f"`train.methods` must name each method once, got {self.methods}.")

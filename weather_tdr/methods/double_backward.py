@@ -2,12 +2,18 @@
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from weather_tdr.data import Batch
 from weather_tdr.devices import evaluating
-from weather_tdr.methods.lookahead import Params, gradients, l2_term, look_ahead, trainable
-from weather_tdr.methods.losses import Loss
+from weather_tdr.methods.lookahead import (
+    Params,
+    gradients,
+    l2_term,
+    logits_at,
+    look_ahead,
+    trainable,
+)
+from weather_tdr.methods.losses import Loss, losses_of
 from weather_tdr.methods.randomness import Randomness
 
 
@@ -37,11 +43,11 @@ def double_backward(
     w = weights.detach().clone().requires_grad_()
     with random.again(model):
         state = {**params, **{k: b.clone() for k, b in buffers.items()}}
-        losses = loss(functional_call(model, state, (batch.patches,)), batch.labels)
+        losses = losses_of(loss, logits_at(model, state, batch.patches), batch.labels)
     total = (w[batch.groups] * scale * losses).sum()
     inner = gradients(total, params, graph=True)
     ahead, _ = look_ahead(params, inner, learning_rate, decay, optimizer, detach=False)
     with evaluating(model):
-        logits = functional_call(model, ahead, (target.patches,))
-    outer = loss(logits, target.labels).mean() + l2_term(ahead, target_decay)
+        logits = logits_at(model, ahead, target.patches)
+    outer = losses_of(loss, logits, target.labels).mean() + l2_term(ahead, target_decay)
     return torch.autograd.grad(outer, w)[0], outer.detach()

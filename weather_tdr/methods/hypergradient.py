@@ -19,7 +19,7 @@ Only v needs the lookahead, and v is a constant for w: no second-order graph is 
 - ``double_backward``: backpropagation through the lookahead: the oracle.
 - ``finite_difference``: (l_i(p + e v) - l_i(p - e v)) / 2e in place of the Jacobian-vector
   product. Its error is e^2/6 times the third derivative along v; e = 0.01 / |v| as in DARTS (Liu
-  et al. 2019), in float32 up to 1e-2 of the result.
+  et al. 2019), in float32 1e-3 to 1e-1 of the result.
 
 The optimiser may enter the lookahead: q = p - eta u(grad L) with its update u, whose derivative
 is diagonal, so that v becomes u' v.
@@ -31,7 +31,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from data_pipelines.errors import InputError
 from weather_tdr import ranks
@@ -45,11 +44,12 @@ from weather_tdr.methods.lookahead import (
     dot,
     gradients,
     l2_term,
+    logits_at,
     look_ahead,
     total,
     trainable,
 )
-from weather_tdr.methods.losses import Loss
+from weather_tdr.methods.losses import Loss, losses_of
 from weather_tdr.methods.randomness import Randomness
 from weather_tdr.methods.sample_slopes import frozen_buffers, sample_differences, sample_slopes
 
@@ -67,7 +67,8 @@ class Hypergradient:
         value: dT/dw, shape (groups,).
         target_loss: T at the lookahead.
         losses: of the batch's samples (on this rank), shape (b,), detached.
-        gradient: the training gradient (without the L2 term) for any weights, by parameter.
+        gradient: the training gradient (without the L2 term) by parameter: for the weights that
+            were given; if they were to be kept, also for others, once.
     """
 
     value: Tensor
@@ -128,7 +129,7 @@ def hypergradient(
         ahead, slope = ahead_of(total(combine(parts, weights, params)))
         v, value = target_gradient(model, ahead, target, loss, target_decay, slope)
         zero = weights.new_zeros(())
-        slopes = torch.stack([zero if g is None else dot(g, v) for g in parts])
+        slopes = torch.stack([zero if g is None else dot(g, v).to(zero) for g in parts])
         return Hypergradient(
             -learning_rate * ranks.sum_over_ranks([slopes])[0],
             value,
@@ -137,15 +138,14 @@ def hypergradient(
         )
 
     random = Randomness.of(model)
-    if way == "double_backward":
-        if ranks.number() > 1:
-            raise InputError(
-                "`hypergradient: double_backward` is for one process, got "
-                f"{ranks.number()}. Use `auto`."
-            )
-        before = frozen_buffers(model)
+    if way == "double_backward" and ranks.number() > 1:
+        raise InputError(
+            f"`hypergradient: double_backward` is for one process, got {ranks.number()}. "
+            "Use `auto`."
+        )
+    before = frozen_buffers(model)
     with eager(model):  # the passes to come must draw the same dropout, and keep the graph
-        losses = loss(model(batch.patches), batch.labels)
+        losses = losses_of(loss, model(batch.patches), batch.labels)
 
     def gradient(w: Tensor, *, retain: bool = keep) -> Params:
         return total(gradients((w[batch.groups] * scale * losses).sum(), params, retain=retain))
@@ -160,7 +160,7 @@ def hypergradient(
         ahead, slope = ahead_of(inner)
         v, value = target_gradient(model, ahead, target, loss, target_decay, slope)
         along = sample_slopes if way == "forward_mode" else sample_differences
-        slopes = scale * along(model, batch, loss, v, random)
+        slopes = (scale * along(model, batch, loss, v, random, before)).to(weights)
         slopes = weights.new_zeros(len(weights)).index_add(0, batch.groups, slopes)
         result = -learning_rate * ranks.sum_over_ranks([slopes])[0]
     known = weights.clone()
@@ -181,7 +181,7 @@ def pick(model: nn.Module, groups: int, samples: int) -> Way:
         samples: of this rank's part of the batch.
     """
     most = MOST_PARTS
-    if has_batch_coupling(model):
+    if needs_one_pass(model):
         most = MOST_PASSES
     elif next(model.parameters()).device.type == "cpu":
         each = ranks.total(samples) // ranks.number()
@@ -189,13 +189,19 @@ def pick(model: nn.Module, groups: int, samples: int) -> Way:
     return "per_group" if groups <= most else "forward_mode"
 
 
-def has_batch_coupling(model: nn.Module) -> bool:
-    """True when a layer mixes the samples of a batch: BatchNorm that takes the batch's statistics.
+def needs_one_pass(model: nn.Module) -> bool:
+    """True when a batch in parts gives something else than the whole.
 
-    Layers of one's own that do so are not known.
+    A layer mixes the samples of a batch (BatchNorm that takes the batch's statistics), or holds
+    buffers that a pass in training mode may move (running statistics, a power iteration, a
+    counter). Layers of one's own that mix samples and hold no buffers are not known.
     """
-    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return any(m.training or m.running_mean is None for m in norms)
+    for module in model.modules():
+        if module.training and module._buffers:
+            return True
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            return True
+    return False
 
 
 def target_gradient(
@@ -212,8 +218,8 @@ def target_gradient(
     """
     leaves = {k: p.requires_grad_() for k, p in ahead.items()}
     with eager(model), evaluating(model):
-        logits = functional_call(model, leaves, (target.patches,))
-    mean = loss(logits, target.labels).sum() / ranks.total(len(target))
+        logits = logits_at(model, leaves, target.patches)
+    mean = losses_of(loss, logits, target.labels).sum() / ranks.total(len(target))
     v = total(gradients(mean, leaves))
     value = ranks.sum_over_ranks([mean.detach()])[0]
     if any(decay.values()):
@@ -227,16 +233,16 @@ def group_gradients(
 ) -> tuple[list[Params | None], Tensor]:
     """Gradient G_k of the sum of c_i l_i over each group.
 
-    By one pass over the group's part; where a layer mixes the samples of a batch, by one forward
-    pass of all and a backward pass a group.
+    By one pass over the group's part; where the parts would give something else than the whole,
+    by one forward pass of all and a backward pass a group.
 
     Returns:
         A gradient for each group, None where the batch has none of it; and the per-sample losses.
     """
     params = trainable(model)
-    if has_batch_coupling(model):
+    if needs_one_pass(model):
         with eager(model):  # the graph is used more than once
-            losses = loss(model(batch.patches), batch.labels)
+            losses = losses_of(loss, model(batch.patches), batch.labels)
         counts = torch.bincount(batch.groups, minlength=groups)
         # Of all ranks, as a backward pass may wait for theirs (SyncBatchNorm).
         present = torch.nonzero(ranks.sum_over_ranks([counts])[0]).flatten().tolist()
@@ -253,7 +259,7 @@ def group_gradients(
             grads.append(None)
             continue
         with eager(model):
-            part = loss(model(batch.patches[index]), batch.labels[index])
+            part = losses_of(loss, model(batch.patches[index]), batch.labels[index])
         losses[index] = part.detach().to(losses)
         grads.append(gradients((scale[index] * part).sum(), params))
     return grads, losses

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from data_pipelines.errors import InputError
 from weather_tdr import ranks
@@ -17,6 +18,29 @@ Update = Callable[[Tensor, Tensor, dict[str, Any], dict[str, Tensor]], tuple[Ten
 def trainable(model: nn.Module) -> Params:
     """The parameters that are trained, by name."""
     return {k: p for k, p in model.named_parameters() if p.requires_grad}
+
+
+def logits_at(model: nn.Module, values: Params, inputs: Tensor) -> Tensor:
+    """The network's logits with other parameters and buffers than its own.
+
+    A layer that the network has under two names is exchanged once: `functional_call` alone
+    exchanges it twice, and leaves in it what it held in between.
+
+    Args:
+        model: the network.
+        values: of parameters and buffers, by name; those left out keep theirs.
+        inputs: of the network.
+    """
+    own = [*model.named_parameters(), *model.named_buffers()]
+    new = {id(t): values[name] for name, t in own if name in values}
+    every = {
+        f"{path}.{name}" if path else name: new[id(t)]
+        for path, module in model.named_modules()
+        for name, t in [*module._parameters.items(), *module._buffers.items()]
+        if id(t) in new
+    }
+    logits: Tensor = functional_call(model, every, (inputs,), tie_weights=False)
+    return logits
 
 
 def gradients(
@@ -66,19 +90,32 @@ def add_gradient(model: nn.Module, gradient: Params) -> None:
 def decay_by_name(decay: Decay, params: Params) -> dict[str, float]:
     """The L2 factor of each parameter."""
     if isinstance(decay, Mapping):
+        if absent := [k for k in params if k not in decay]:
+            raise InputError(
+                f"L2 by name must tell that of every parameter, got none of `{absent[0]}`. Add it, "
+                "0 for none."
+            )
         return {k: decay[k] for k in params}
     return dict.fromkeys(params, decay)
 
 
 def l2_term(params: Params, decay: dict[str, float]) -> Tensor:
     """Half the sum of r_k |p_k|^2."""
-    return 0.5 * torch.stack([r * params[k].square().sum() for k, r in decay.items()]).sum()
+    return 0.5 * torch.stack([r * _real(params[k]).square().sum() for k, r in decay.items()]).sum()
 
 
 def dot(first: Params, second: Params) -> Tensor:
-    """Inner product over all parameters."""
-    products = torch._foreach_mul(list(first.values()), [second[k] for k in first])
+    """Inner product over all parameters, of complex ones as of pairs of real numbers."""
+    pairs = [_real(t) for t in first.values()], [_real(second[k]) for k in first]
+    products = torch._foreach_mul(*pairs)
     return torch.stack([p.sum() for p in products]).sum()
+
+
+def _real(values: Tensor) -> Tensor:
+    """Complex numbers as pairs; those of half precision in one that sums can be taken in."""
+    if values.is_complex():
+        return torch.view_as_real(values)
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def look_ahead(
@@ -96,17 +133,18 @@ def look_ahead(
         params: p, by name.
         inner: gradient of the weighted losses.
         learning_rate: eta.
-        decay: r by name; with an optimiser its own weight decay takes its place.
+        decay: r by name; with an optimiser its own weight decay takes its place, and the learning
+            rates of its groups that of eta.
         optimizer: SGD (momentum, Nesterov), Adam or AdamW that holds `params`; None is u(g) = g.
         detach: whether q is cut off from the graph.
 
     Returns:
-        q, and the diagonal of u' (None where it is 1 everywhere).
+        q, and the diagonal of -dq/dg / eta (None where it is 1 everywhere).
 
     Clipping of the gradient is not part of it.
 
     Raises:
-        InputError: an optimiser without a known update.
+        InputError: an optimiser without a known update, or without one of the parameters.
     """
     if optimizer is None:
         old = [p.detach() if detach else p for p in params.values()]
@@ -136,10 +174,22 @@ def look_ahead(
     group_of = {id(p): g for g in optimizer.param_groups for p in g["params"]}
     ahead, slopes = {}, {}
     for name, p in params.items():
-        group = group_of[id(p)]
-        u, slopes[name] = update(p, inner[name], group, optimizer.state.get(p, {}))
+        group = group_of.get(id(p))
+        if group is None:
+            raise InputError(
+                f"`lookahead: optimizer` needs an optimiser of all parameters, got one without "
+                f"`{name}`. Add it, or set its `requires_grad` to False."
+            )
+        if p.is_complex() and update is _adam:
+            raise InputError(
+                f"`lookahead: optimizer` knows Adam for real parameters only, got `{name}` of "
+                f"{p.dtype}. Use `lookahead: sgd`."
+            )
+        u, slope = update(p, inner[name], group, optimizer.state.get(p, {}))
+        rate = float(group["lr"])
+        slopes[name] = slope * (rate / learning_rate)
         shrink = group["weight_decay"] if _is_decoupled(optimizer, group) else 0.0
-        ahead[name] = p * (1 - learning_rate * shrink) - learning_rate * u
+        ahead[name] = p * (1 - rate * shrink) - rate * u
         if detach:
             ahead[name], slopes[name] = ahead[name].detach(), slopes[name].detach()
     return ahead, slopes

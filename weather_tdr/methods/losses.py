@@ -14,6 +14,21 @@ NAMES = ("cross_entropy", "focal", "ldam", "logit_adjustment", "balanced_softmax
 PRIOR_AWARE = ("logit_adjustment", "balanced_softmax")
 
 
+def losses_of(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of each sample.
+
+    Raises:
+        InputError: the loss gives something else, such as a mean.
+    """
+    values = loss(logits, labels)
+    if values.shape != labels.shape:
+        raise InputError(
+            f"`loss` must give one value a sample, shape {tuple(labels.shape)}, got shape "
+            f'{tuple(values.shape)}. Use `reduction="none"`, or take out the axis of length 1.'
+        )
+    return values
+
+
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """-log softmax(logits)[label] of each sample, shape (n,)."""
     return torch_cross_entropy(logits, labels, reduction="none")

@@ -6,9 +6,9 @@ Each is a small YAML file, `configs/methods/NAME.yaml` or one of the user's own.
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.errors import InputError, check_kinds, unknown_name
 from weather_tdr import configs_folder
 from weather_tdr.methods.losses import NAMES as LOSSES
 from weather_tdr.methods.losses import PRIOR_AWARE
@@ -63,8 +63,7 @@ class Method:
         Raises:
             InputError: with the reason.
         """
-        if self.weighting not in get_args(Weighting):
-            raise unknown_name(f"{self.name}: weighting", self.weighting, get_args(Weighting))
+        check_kinds(self, f"{self.name}: ")
         if not self.fine_tune_rate > 0:
             raise InputError(
                 f"{self.name}: `fine_tune_rate` must be positive, got {self.fine_tune_rate}."
@@ -135,7 +134,7 @@ def load_method(name: str) -> Method:
     return _read(path.resolve(), path.stat().st_mtime_ns)
 
 
-def method_of(given: str | Method | Tdr) -> Method:
+def method_of(given: str | Path | Method | Tdr) -> Method:
     """The method that a name, a path or `Tdr` stands for.
 
     Raises:
@@ -145,7 +144,14 @@ def method_of(given: str | Method | Tdr) -> Method:
         return Method(
             "tdr", weighting="tdr", target="steer", weights_per="group", tdr=given.settings
         )
-    return load_method(given) if isinstance(given, str) else given
+    if isinstance(given, Method):
+        return given
+    if not isinstance(given, str | Path):
+        raise InputError(
+            "`method` must be a name, a path, a `Method` or `Tdr`, got "
+            f"{type(given).__name__}. There is: {', '.join(names())}."
+        )
+    return load_method(str(given))
 
 
 @lru_cache

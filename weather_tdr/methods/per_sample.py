@@ -23,9 +23,9 @@ from weather_tdr.methods.lookahead import (
     total,
     trainable,
 )
-from weather_tdr.methods.losses import Loss, cross_entropy
+from weather_tdr.methods.losses import Loss, cross_entropy, losses_of
 from weather_tdr.methods.randomness import Randomness
-from weather_tdr.methods.sample_slopes import sample_slopes
+from weather_tdr.methods.sample_slopes import frozen_buffers, sample_slopes
 
 
 def _check(value: Tensor) -> float:
@@ -63,13 +63,13 @@ class LearningToReweight:
 
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Leaves the inner gradient in ``.grad`` and returns the inner loss."""
-        random = Randomness.of(model)
+        random, before = Randomness.of(model), frozen_buffers(model)
         with eager(model):  # the forward-mode pass must draw the same dropout
-            losses = self.loss(model(batch.patches), batch.labels)
+            losses = losses_of(self.loss, model(batch.patches), batch.labels)
         here = {k: p.detach().clone() for k, p in trainable(model).items()}
         v, value = target_gradient(model, here, target, self.loss, {}, None)
         self.target_loss = _check(value)
-        slopes = sample_slopes(model, batch, self.loss, v, random).clamp(min=0.0)
+        slopes = sample_slopes(model, batch, self.loss, v, random, before).clamp(min=0.0)
         whole = ranks.sum_over_ranks([slopes.sum()])[0]
         weights = slopes / whole if whole > 0 else slopes
         self.last = weights * ranks.total(len(batch)), batch
@@ -128,9 +128,9 @@ class MetaWeightNet:
         """Moves Theta, leaves the inner gradient in ``.grad`` and returns the inner loss."""
         params = trainable(model)
         self._move_to(next(iter(params.values())))
-        random = Randomness.of(model)
+        random, before = Randomness.of(model), frozen_buffers(model)
         with eager(model):  # the forward-mode pass must draw the same dropout
-            losses = self.loss(model(batch.patches), batch.labels)
+            losses = losses_of(self.loss, model(batch.patches), batch.labels)
         number = ranks.total(len(batch))
         if self.steps % self.every == 0:
             weights = self._weigh(losses)
@@ -143,7 +143,7 @@ class MetaWeightNet:
             )
             v, outer = target_gradient(model, ahead, target, self.loss, {}, None)
             self.target_loss = _check(outer)
-            slopes = sample_slopes(model, batch, self.loss, v, random)
+            slopes = sample_slopes(model, batch, self.loss, v, random, before)
             self.optimizer.zero_grad()
             weights.backward(-self.learning_rate / number * slopes)  # type: ignore[no-untyped-call]
             own = [p.grad for p in self.net.parameters() if p.grad is not None]

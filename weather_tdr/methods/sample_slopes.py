@@ -4,24 +4,28 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
 from weather_tdr.devices import eager
-from weather_tdr.methods.lookahead import Params, dot, gradients, trainable
-from weather_tdr.methods.losses import Loss
+from weather_tdr.methods.lookahead import Params, dot, gradients, logits_at, trainable
+from weather_tdr.methods.losses import Loss, losses_of
 from weather_tdr.methods.randomness import Randomness
 
 
 def frozen_buffers(model: nn.Module) -> Params:
     """Copies of the buffers: an extra pass must not move BatchNorm's running statistics."""
-    return {k: b.clone() for k, b in model.named_buffers()}
+    return _copied(dict(model.named_buffers()))
+
+
+def _copied(buffers: Params) -> Params:
+    return {k: b.clone() for k, b in buffers.items()}
 
 
 def sample_slopes(
-    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness
+    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness, buffers: Params
 ) -> Tensor:
     """<grad l_i, v> of every sample: one forward-mode pass, shape (b,).
 
@@ -31,26 +35,40 @@ def sample_slopes(
         loss: per-sample loss.
         v: direction, by parameter.
         random: state of the generators at the batch's own pass, so that dropout is the same.
+        buffers: those before that pass, as `frozen_buffers` gives them.
     """
     params = {k: p.detach() for k, p in trainable(model).items()}
 
     def losses(inner: Params) -> Tensor:
-        # Copied inside: forward mode may not write to tensors from outside.
-        state = {**inner, **frozen_buffers(model)}
-        return loss(functional_call(model, state, (batch.patches,)), batch.labels)
+        state = {**inner, **_copied(buffers)}
+        return losses_of(loss, logits_at(model, state, batch.patches), batch.labels)
 
     # In full precision: forward mode knows no autocast, and of attention only the plain form.
     whole = torch.autocast(batch.patches.device.type, enabled=False)
     with eager(model), whole, sdpa_kernel(SDPBackend.MATH):
         try:
-            with torch.no_grad(), random.again(model):
-                slopes: Tensor = jvp(losses, (params,), (v,))[1]
+            # Not `torch.func.jvp`, which draws another dropout where strides are unusual.
+            with torch.no_grad(), random.again(model), forward_ad.dual_level():
+                dual = {k: _dual(p, v[k]) for k, p in params.items()}
+                found = losses(dual)
+                slopes = _tangent(found)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:  # a layer of the network knows no forward mode
             with torch.enable_grad(), random.again(model):
                 slopes = _by_two_backward_passes(losses, params, v)
     return slopes
+
+
+def _dual(value: Tensor, tangent: Tensor) -> Tensor:
+    dual: Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]
+    return dual
+
+
+def _tangent(dual: Tensor) -> Tensor:
+    """Zero where nothing depends on what was made dual."""
+    value, tangent = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]
+    return torch.zeros_like(value) if tangent is None else tangent
 
 
 def _by_two_backward_passes(
@@ -82,14 +100,18 @@ def _by_two_backward_passes(
 
 
 def sample_differences(
-    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness
+    model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness, buffers: Params
 ) -> Tensor:
     """As `sample_slopes`, by a central difference."""
     step = 0.01 / float(dot(v, v).sqrt().clamp(min=1e-12))
     values = []
     for sign in (1.0, -1.0):
-        moved = {k: p.detach() + sign * step * v[k] for k, p in trainable(model).items()}
-        with torch.no_grad(), random.again(model), eager(model):
-            state = {**moved, **frozen_buffers(model)}
-            values.append(loss(functional_call(model, state, (batch.patches,)), batch.labels))
+        # Added in place, so that strides stay: dropout goes by them.
+        moved = {
+            k: p.detach().clone().add_(v[k], alpha=sign * step) for k, p in trainable(model).items()
+        }
+        whole = torch.autocast(batch.patches.device.type, enabled=False)
+        with torch.no_grad(), random.again(model), eager(model), whole:
+            state = {**moved, **_copied(buffers)}
+            values.append(losses_of(loss, logits_at(model, state, batch.patches), batch.labels))
     return (values[0] - values[1]) / (2 * step)

@@ -9,7 +9,7 @@ from data_pipelines.errors import InputError
 from weather_tdr import ranks
 from weather_tdr.data import Batch
 from weather_tdr.methods.lookahead import leave_gradient
-from weather_tdr.methods.losses import Loss
+from weather_tdr.methods.losses import Loss, losses_of
 
 
 def uniform(counts: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Static:
 
     def step(self, model: nn.Module, batch: Batch, target: Batch | None = None) -> Tensor:
         """Leaves the gradient of the weighted mean loss in ``.grad``; returns that loss."""
-        losses = self.loss(model(batch.patches), batch.labels)
+        losses = losses_of(self.loss, model(batch.patches), batch.labels)
         weights = self.now().to(losses)
         self.steps += 1
         value = (weights[batch.groups] * losses).sum() / ranks.total(len(batch))

@@ -11,7 +11,7 @@ from weather_tdr import ranks
 from weather_tdr.data import Batch
 from weather_tdr.methods.hypergradient import Hypergradient, hypergradient
 from weather_tdr.methods.lookahead import Decay, add_gradient, leave_gradient
-from weather_tdr.methods.losses import Loss, cross_entropy
+from weather_tdr.methods.losses import Loss, cross_entropy, losses_of
 from weather_tdr.methods.tdr_settings import TdrSettings
 
 __all__ = ["Tdr", "TdrSettings"]
@@ -92,7 +92,18 @@ class Tdr:
                 "`steps_in_all` must be positive for `tdr.start` or `tdr.finish`, got "
                 f"{self.steps_in_all}. Give the number of steps of the whole training."
             )
+        w = self.weights
+        if w.shape != (self.groups,) or not ((w >= 0).all() and abs(float(w.sum()) - 1.0) < 1e-3):
+            raise InputError(
+                f"`weights` must be {self.groups} numbers of at least 0 with sum 1, got "
+                f"{w.tolist()}. Leave them out for equal ones."
+            )
         for what, samples in (("batch", batch), ("target", target)):
+            if not isinstance(samples, Batch):
+                raise InputError(
+                    f"the {what} must be a `Batch`, got {type(samples).__name__}. Make it one by "
+                    "`Batch.of((inputs, labels))`."
+                )
             # A rank may have no share of a small target set.
             low, high = (int(v) for v in samples.groups.aminmax()) if len(samples) else (0, 0)
             if low < 0 or high >= self.groups:
@@ -123,14 +134,16 @@ class Tdr:
         if self.steps == 0:
             self._check(batch, target)
         like = next(model.parameters())
-        if self.weights.dtype != like.dtype or self.weights.device != like.device:
+        # Not in half precision, in which small steps of the weights would be none.
+        kind = torch.promote_types(torch.float32, like.dtype.to_real())
+        if self.weights.dtype != kind or self.weights.device != like.device:
             for name in ("weights", "moment"):
-                setattr(self, name, getattr(self, name).detach().to(like))
+                setattr(self, name, getattr(self, name).detach().to(like.device, kind))
         scale = self.scale(batch)
         turn, natural = self.turn, self.natural
         self.steps += 1
         if not turn:
-            losses = self.loss(model(batch.patches), batch.labels)
+            losses = losses_of(self.loss, model(batch.patches), batch.labels)
             factor = scale if natural else self.weights[batch.groups] * scale
             return leave_gradient(model, (factor * losses).sum())
         old, lag = self.weights, self.settings.lag
@@ -197,9 +210,12 @@ class Tdr:
     def _take(self, found: Hypergradient) -> None:
         self.target_loss = float(found.target_loss)
         if not torch.isfinite(found.target_loss) or not torch.isfinite(found.value).all():
+            told = f"target loss must be finite, got {self.target_loss}"
+            if torch.isfinite(found.target_loss):
+                told = f"hypergradient must be finite, got {found.value.tolist()}"
             raise Diverged(
-                f"the target loss must be finite, got {self.target_loss}. Lower "
-                "`train.learning_rate`, or look for missing values in train and target set."
+                f"the {told}. Lower `train.learning_rate`, or look for missing values in train "
+                "and target set."
             )
         self.hypergradient = found.value.detach()
         move = {

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import InputError, check_kinds
 from weather_tdr.methods.hypergradient import Way
 
 
@@ -54,8 +54,9 @@ class TdrSettings:
         """Checks the numbers.
 
         Raises:
-            InputError: a number out of range.
+            InputError: an unknown word, or a number out of range.
         """
+        check_kinds(self, "tdr.")
         if not self.alpha > 0 or self.every < 1:
             raise InputError(
                 f"`tdr.alpha` and `tdr.every` must be positive, got {self.alpha} and {self.every}."

@@ -1,0 +1,136 @@
+"""Details of a training that no table of results would show if they were wrong."""
+
+import json
+
+import pytest
+import torch
+from test_fit_inputs import few
+from test_hypergradient import problem
+from test_methods import ETA, L2, plain_loss, tdr
+from torch import nn
+
+from data_pipelines.image_store import write_image_store
+from data_pipelines.images import Images
+from weather_tdr.cells import run_cell
+from weather_tdr.methods.lookahead import trainable
+from weather_tdr.methods.per_sample import MetaWeightNet
+from weather_tdr.methods.randomness import Randomness
+from weather_tdr.methods.sample_slopes import frozen_buffers, sample_slopes
+from weather_tdr.methods.tdr import Tdr, TdrSettings
+from weather_tdr.train import Train, fit
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(32, 2))
+
+
+def test_three_normalised_moves_by_hand():
+    """w <- w exp(-alpha m), m the running mean of h / |h| with memory 0.9, corrected."""
+    rule = tdr(torch.tensor([0.2, 0.5, 0.3]).double(), update="normalised", alpha=0.3)
+    weights, mean = rule.weights.clone(), torch.zeros(3).double()
+    for move in range(1, 4):
+        slope = torch.tensor([1.0, -2.0, 0.5 * move]).double()
+        mean = 0.9 * mean + 0.1 * slope / slope.norm()
+        weights = weights * torch.exp(-0.3 * mean / (1 - 0.9**move))
+        weights = weights / weights.sum()
+        rule.moves = move
+        rule.weights = rule._normalised(slope)
+        torch.testing.assert_close(rule.weights, weights, rtol=1e-12, atol=0)
+
+
+def test_the_projection_of_the_reference_implementation_clips_at_100():
+    rule = tdr(torch.tensor([0.2, 0.5, 0.3]).double(), alpha=1.0)
+    got = rule._projected(torch.tensor([-1e6, 0.0, 1e6]).double())
+    torch.testing.assert_close(got, torch.tensor([100.0, 0.5, 0.0]).double() / 100.5)
+
+
+def test_split_samples_half_way_and_leaves_the_rest_to_the_loss():
+    weights = torch.tensor([0.1, 0.6, 0.3]).double()
+    rule = tdr(weights, realise="split")
+    half = 0.5 * (weights + 1 / 3)
+    torch.testing.assert_close(rule.shares(), half)
+    assert tdr(weights, realise="loss").shares() is None
+    assert torch.equal(tdr(weights, realise="shares").shares(), weights)
+
+
+def test_clipping_bounds_the_step():
+    """Without momentum and decay a step is the rate times the gradient, at most `clip` long."""
+    for clip, longest in ((0.0, None), (0.5, 0.5), (1e9, None)):
+        model = linear()
+        before = {k: p.detach().clone() for k, p in model.named_parameters()}
+        x, y = few(50, 0)
+        settings = Train(
+            steps=1, batch=50, momentum=0.0, weight_decay=0.0, clip=clip, schedule="constant"
+        )
+        loss = Tdr(settings=TdrSettings(every=100), loss=lambda a, b: 40 * plain_loss(a, b))
+        fit(model, (x, y), few(6, 1), loss, settings)
+        moved = [(p.detach() - before[k]).flatten() for k, p in model.named_parameters()]
+        length = float(torch.cat(moved).norm()) / settings.learning_rate
+        assert length > 2.0 if longest is None else length == pytest.approx(longest, rel=1e-4)
+
+
+@pytest.mark.parametrize(("wanted", "got"), [(0, 6), (4, 4), (100, 6)])
+def test_a_step_sees_so_many_target_samples_as_they_are(monkeypatch, wanted, got):
+    """And augmentation changes samples of train only."""
+    x, y = few(50, 0)
+    target = few(6, 1)
+    seen, step = [], Tdr.step
+
+    def noted(self, model, batch, of_target):
+        if self.turn:
+            seen.append(len(of_target))
+            assert all(any(torch.equal(row, t) for t in target[0]) for row in of_target.patches)
+            assert not any(torch.equal(row, t) for row in batch.patches for t in x)
+        return step(self, model, batch, of_target)
+
+    monkeypatch.setattr(Tdr, "step", noted)
+    rule = Tdr(settings=TdrSettings(every=2))
+    settings = Train(steps=6, batch=10, target_batch=wanted)
+    fit(linear(), (x, y), target, rule, settings, augment=lambda rows, _: rows + 7.0)
+    assert seen == [got] * 3
+
+
+def test_meta_weight_net_looks_ahead_with_weight_decay():
+    """The derivative of Theta with L2 in the lookahead is that of double backpropagation."""
+    model, batch, target, _ = problem("linear")
+    found = []
+    for decay in (0.0, 50 * L2):
+        torch.manual_seed(1)
+        rule = MetaWeightNet(ETA, plain_loss, decay)
+        rule.net.double()
+        with torch.no_grad():
+            weights = rule.net(plain_loss(model(batch.patches), batch.labels)[:, None])[:, 0]
+        params = trainable(model)
+        inner = (weights * plain_loss(model(batch.patches), batch.labels)).mean()
+        slopes = torch.autograd.grad(inner, list(params.values()))
+        ahead = {k: p - ETA * (g + decay * p) for (k, p), g in zip(params.items(), slopes,
+                                                                    strict=True)}  # fmt: skip
+        logits = torch.func.functional_call(model, ahead, (target.patches,))
+        rule.step(model, batch, target)
+        wanted = float(plain_loss(logits, target.labels).mean())
+        assert rule.target_loss == pytest.approx(wanted, rel=1e-12)
+        found.append(wanted)
+    assert found[0] != found[1]
+
+
+def test_seeds_of_cells_are_other_starts_and_orders(tmp_path):
+    """On one and the same set."""
+    store = write_image_store(tmp_path / "set.zarr", Images(train_size=60, target_size=6), 0)
+    rows = []
+    for seed in (0, 1, 1):
+        path = tmp_path / f"{len(rows)}.json"
+        settings = Train(steps=20, batch=20, learning_rate=0.05)
+        run_cell(store, "convnet", settings, "uniform", seed, {}, path)
+        rows.append(json.loads(path.read_text()))
+    assert rows[1]["roc_auc"] == rows[2]["roc_auc"] != rows[0]["roc_auc"]
+
+
+def test_forward_mode_is_in_full_precision_under_autocast():
+    model, batch, _, _ = problem("lenet")
+    model, batch = model.float(), type(batch)(batch.patches.float(), batch.labels, batch.groups)
+    v = {k: torch.randn_like(p) for k, p in trainable(model).items()}
+    given = (model, batch, plain_loss, v, Randomness.of(model), frozen_buffers(model))
+    plain = sample_slopes(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sample_slopes(*given), plain)
