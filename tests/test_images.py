@@ -123,6 +123,10 @@ def test_the_defaults_need_nothing(tmp_path, monkeypatch, capsys):
     assert "minority      9 " in capsys.readouterr().out
     counts = open_store("runs/images/patches.zarr").attrs["counts"]
     assert counts["train"]["majority"] == 91
+    main(["imbalance", "--imbalance", "long_tailed", "--factor", "10", "--name", "lt", "--quiet"])
+    tail = open_store("runs/lt/patches.zarr").attrs["counts"]["train"]
+    most = np.bincount(read_images("digits").train[1]).min() - 1  # all that the target leaves
+    assert tail["0"] == most and tail["9"] == most // 10
     assert counts["validation"] == {"majority": 10, "minority": 10}  # a fifth of the 100 of train
 
 

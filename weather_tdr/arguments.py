@@ -196,7 +196,12 @@ def _imbalance_arguments(parser: Parser) -> None:
         parser.add_argument(f"--{side}", type=int, nargs="+", help=f"binary: {side} classes")
     parser.add_argument("--ratio", type=float, help="binary: 1 - n_minority / n_majority")
     parser.add_argument("--factor", type=float, help="long_tailed, step: largest / smallest class")
-    parser.add_argument("--train-size", type=int, help="binary: all; others: of the largest class")
+    parser.add_argument(
+        "--train-size",
+        type=int,
+        help="binary: all, 100 by default; "
+        "others: of the largest class, by default all that there are",
+    )
     for name in ("target", "validation", "test"):
         parser.add_argument(f"--{name}-size", type=int, help=f"samples of the {name} set")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")

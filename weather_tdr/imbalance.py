@@ -27,7 +27,8 @@ def draw_imbalanced(
         output: folder of all runs.
         seed: of the draw.
         images: keys of `Images`; those left out keep their defaults, but for `validation_size`,
-            which is a fifth of `train_size` in a binary set.
+            which is a fifth of `train_size` in a binary set, and `train_size`, which is all that
+            there is in the others.
 
     Returns:
         The folder, and the histogram of the training set as text.
@@ -48,6 +49,8 @@ def draw_imbalanced(
     if binary:  # a detector chooses its threshold on validation
         train_size = images.get("train_size", Images.train_size)
         images.setdefault("validation_size", -(-train_size // VALIDATION))
+    else:
+        images.setdefault("train_size", 0)  # as the literature has it
     overrides = [f"--{key}={value}" for key, value in images.items()]
     config = Config(name=name, output=output, seed=seed, images=read_yaml(Images, None, overrides))
     store = open_store(build(config))
