@@ -19,7 +19,7 @@ class Diverged(InputError):
 
 
 def check_kinds(settings: Any, prefix: str = "") -> None:
-    """Refuses values that are none of what the fields of a dataclass say.
+    """Refuses values that are none of what the fields of a dataclass say; numpy's become plain.
 
     Args:
         settings: the dataclass; fields of numbers, truth values and of given words are looked at.
@@ -30,6 +30,9 @@ def check_kinds(settings: Any, prefix: str = "") -> None:
     """
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
+        if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+            value = value.item()  # the plain number, which can be written as JSON
+            object.__setattr__(settings, name, value)
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
                 raise unknown_name(f"`{prefix}{name}`:", str(value), get_args(kind))

@@ -75,7 +75,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         return
     import fcntl
 
-    with (folder / ".lock").open("w") as handle:
+    # Read only, so that others who may write to the folder can hold it too.
+    handle = os.open(folder / ".lock", os.O_RDONLY | os.O_CREAT, 0o666)
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -86,6 +88,8 @@ def alone_in(folder: Path) -> Iterator[None]:
         except OSError:  # some network file systems have no locks
             pass
         yield
+    finally:
+        os.close(handle)
 
 
 def no_nan(value: Any) -> Any:

@@ -1,7 +1,9 @@
 """Networks, losses and settings as people have them: trained rightly, or refused with words."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_fit_inputs import few
@@ -13,11 +15,11 @@ from torch.nn.functional import cross_entropy
 from data_pipelines.errors import InputError
 from data_pipelines.images import Images
 from weather_tdr.data import Batch
+from weather_tdr.layers import last_layer
 from weather_tdr.methods.hypergradient import hypergradient
 from weather_tdr.methods.lookahead import decay_by_name, look_ahead
 from weather_tdr.methods.method import Method
 from weather_tdr.methods.tdr import Tdr, TdrSettings
-from weather_tdr.plan import last_layer
 from weather_tdr.train import Train, fit
 
 EVERY_STEP = Tdr(settings=TdrSettings(every=1, update="normalised"))
@@ -141,6 +143,48 @@ def test_words_and_kinds_of_settings_from_python(make, words):
         make()
 
 
+def test_numbers_of_numpy_become_plain():
+    settings = Train(steps=np.int64(5), learning_rate=np.float32(0.25), compile=np.False_)
+    assert json.dumps([settings.steps, settings.learning_rate, settings.compile])
+    assert isinstance(TdrSettings(every=np.int32(3)).every, int)
+
+
+def test_labels_of_one_s_own_kind_have_losses_of_samples():
+    """In a loop of one's own labels may be distributions."""
+    model, (x, y) = nn.Sequential(nn.Flatten(), nn.Linear(32, 2)), few(20, 0)
+    soft = torch.nn.functional.one_hot(y, 2).float() * 0.8 + 0.1
+    batch, target = Batch(x, soft, y), Batch(*(v[:6] for v in (x, soft, y)))
+    rule = Tdr(2, ETA, TdrSettings(every=1), loss=plain_loss)
+    assert torch.isfinite(rule.step(model, batch, target)) and rule.weights[0] != 0.5
+
+
+class Remembering(nn.Module):
+    """Makes its running mean in the first pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(32, 2)
+        self.register_buffer("mean", None)
+
+    def forward(self, x):
+        if self.training:
+            now = x.detach().mean()
+            self.mean = 0.1 * now if self.mean is None else 0.9 * self.mean + 0.1 * now
+        return self.out(x.flatten(1))
+
+
+def test_a_buffer_made_in_the_first_pass_moves_once():
+    (x, y), target = few(20, 0), Batch.of(few(6, 1))
+    for way in ("per_group", "forward_mode", "finite_difference", "double_backward"):
+        model = Remembering().double()
+        batch = Batch.of((x.double() + 1, y))
+        hypergradient(
+            model, batch, Batch(target.patches.double(), target.labels, target.groups),
+            torch.ones(2).double() / 2, loss=plain_loss, learning_rate=ETA, way=way,
+        )  # fmt: skip
+        assert float(model.mean) == pytest.approx(0.1 * float(batch.patches.mean())), way
+
+
 class Pair(nn.Module):
     def __init__(self):
         super().__init__()
@@ -212,31 +256,36 @@ def test_the_last_layer_is_the_one_that_runs_last():
     assert trained == [both[1], both[0]] and all(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ({"loss": nn.CrossEntropyLoss(reduction="none")},
-         {"loss": nn.CrossEntropyLoss(reduction="none", label_smoothing=0.5)}),
-        ({"loss": lambda a, b: plain_loss(a, b)}, {"loss": lambda a, b: 10 * plain_loss(a, b)}),
-        ({"layer": nn.ReLU()}, {"layer": nn.Tanh()}),
-        ({"frozen": False}, {"frozen": True}),
-    ],
-)  # fmt: skip
-def test_a_checkpoint_of_another_network_or_loss_is_refused(tmp_path, first, second):
-    def trained(steps, resume, loss=plain_loss, layer=None, frozen=False):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(32, 8), layer or nn.ReLU(), nn.Linear(8, 2))
-        model[1].requires_grad_(not frozen)
+class ByFunction(Pair):
+    """The weights of its head are taken by a function."""
 
-        def stop(_):
-            if not resume:
-                raise KeyboardInterrupt
-            return 0.0
+    def forward(self, x):
+        inner = torch.tanh(self.body(nn.functional.dropout(x.flatten(1), 0.5)))
+        return nn.functional.linear(inner, self.head.weight, self.head.bias)
 
-        fit(model, few(50, 0), few(6, 1), Tdr(loss=loss), Train(steps=6, checkpoint_every=2),
-            folder=tmp_path, resume=resume, validate=stop if steps else None)  # fmt: skip
 
-    trained(0, False, **first)
-    trained(0, True, **first)
-    with pytest.raises(InputError, match="made with other settings or data"):
-        trained(0, True, **second)
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(32, 2)
+        self.mixed = nn.MultiheadAttention(2, 1)
+
+    def forward(self, x):
+        inner = self.body(x.flatten(1))
+        return self.mixed(inner, inner, inner)[0]
+
+
+def test_the_last_layer_where_the_order_of_a_pass_is_not_told():
+    inputs = torch.zeros(2, 2, 4, 4)
+    state = torch.get_rng_state()
+    by_function = ByFunction()  # whose last layer by the order of making is the body
+    torch.set_rng_state(state)
+    assert last_layer(by_function, inputs) is by_function.body
+    assert torch.equal(torch.get_rng_state(), state)  # dropout of a function drew and was put back
+    model = Attention()
+    assert last_layer(model, inputs) is model.mixed.out_proj
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(32, 8), nn.Linear(8, 2))
+    scripted = torch.jit.script(plain)
+    for network, last in ((torch.compile(plain, backend="eager"), plain[2]),
+                          (scripted, list(scripted.children())[2])):  # fmt: skip
+        assert last_layer(network, inputs) is last

@@ -1,5 +1,6 @@
 """A benchmark that is run again, stopped, killed, or run twice at once."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from test_benchmarks import CONFIG
 
 from data_pipelines.image_files import read_images
 from data_pipelines.writing import alone_in
+from weather_tdr.cells import run_cells
 from weather_tdr.cli import main
+from weather_tdr.train_settings import Train
 
 
 def test_what_is_not_run_again_is_what_is_there(tmp_path, capsys):
@@ -73,6 +76,22 @@ def test_benchmarks_that_cannot_be(tmp_path, capsys, override, words):
     with pytest.raises(SystemExit) as stop:
         main(["benchmark", str(config), "--quiet", override])
     assert stop.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_run_of_cells_that_is_left_ends_its_own_workers_only(tmp_path):
+    own = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    cells = [(tmp_path / "none.zarr", "", Train(), "uniform", k, {}, tmp_path / f"{k}.json")
+             for k in range(2)]  # fmt: skip
+    running = run_cells(cells, 2)
+    number, error = next(running)
+    assert number in (0, 1) and "no patch store" in str(error)
+    own.start()
+    workers = set(multiprocessing.active_children()) - {own}
+    running.close()
+    assert workers and not any(worker.is_alive() for worker in workers)
+    assert own.is_alive()
+    own.terminate()
+    own.join()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

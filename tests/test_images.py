@@ -184,6 +184,8 @@ def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
         ),
         (lambda: draw_imbalanced(imbalance="step", ratio=0.9), "`ratio` must be left out"),
         (lambda: draw_imbalanced(factor=9.0), "`factor` must be left out where .* `binary`"),
+        (lambda: draw_imbalanced(imbalance="typo", ratio=0.1), "typo"),
+        (lambda: draw_imbalanced(train_size="many"), "train_size"),
         (lambda: draw_imbalanced(dataset="none"), "`none` is unknown"),
         (lambda: make_image_sets(Images(minority=[12]), 0), "classes 0 to 9 of digits, got 12"),
         (

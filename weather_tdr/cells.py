@@ -70,7 +70,6 @@ def run_cells(
         return
     # Started afresh, not forked: forking after threads have started deadlocks.
     context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
         with _interrupts_ignored():  # by the workers, who inherit it
@@ -78,7 +77,7 @@ def run_cells(
         for job in as_completed(jobs):
             yield jobs[job], job.exception()
     except BaseException:
-        for worker in set(multiprocessing.active_children()) - others:
+        for worker in list((pool._processes or {}).values()):
             worker.terminate()
         raise
     finally:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, fields, is_dataclass
 from functools import partial
 from inspect import getclosurevars
@@ -15,7 +14,6 @@ from weather_tdr.checkpoints import digest_of
 from weather_tdr.methods.method import Method
 from weather_tdr.train_settings import Train
 
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 DEEPEST = 4  # of functions that hold functions
 INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resumed run may change
 
@@ -29,17 +27,32 @@ def fingerprint(
         settings: how to train.
         recipe: the method.
         data: identity of the data.
-        model: the network; its class, its layers as they print themselves, the shapes of its
-            parameters and which of them are trained are told.
+        model: the network; the classes of its layers, the settings of those of torch, the shapes
+            of its parameters and which of them are trained are told.
         loss: of one's own, or "".
         augment: of the inputs, or None.
     """
     decides: dict[str, object] = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
     decides |= {"methods": asdict(recipe), "data": data}
     decides["network"] = {k: list(p.shape) for k, p in model.named_parameters()}
-    decides["model"] = [type(model).__qualname__, ADDRESS.sub("", repr(model))]
+    decides["model"] = _layers(model)
     decides["trained"] = [k for k, p in model.named_parameters() if p.requires_grad]
     return json.dumps(decides | {"loss": _told(loss), "augment": _told(augment)})
+
+
+def _layers(model: nn.Module) -> list[Any]:
+    """Name and class of each layer, and of those of torch their settings, which do not move."""
+    told = []
+    for name, layer in model.named_modules():
+        settings = {
+            k: v
+            for k, v in sorted(vars(layer).items())
+            if type(layer).__module__.startswith("torch.nn")
+            and k not in ("training", "_is_full_backward_hook")
+            and isinstance(v, str | int | float | tuple)
+        }
+        told.append([name, type(layer).__qualname__, repr(settings)])
+    return told
 
 
 def _code(code: CodeType) -> str:
@@ -71,8 +84,9 @@ def _told(part: Any, depth: int = DEEPEST) -> Any:
     elif is_dataclass(part) and not isinstance(part, type):
         held = [getattr(part, f.name) for f in fields(part)]
     elif isinstance(part, nn.Module):
-        held = [ADDRESS.sub("", repr(part)), digest_of(dict(part.state_dict()))]
-        held += [v for k, v in sorted(vars(part).items()) if isinstance(v, str | int | float)]
+        held = [json.dumps(_layers(part))]
+        if isinstance(part, nn.modules.loss._Loss):
+            held += list(part.buffers())
     elif isinstance(part, FunctionType):
         held = [_code(part.__code__), *getclosurevars(part).nonlocals.values(), part.__defaults__]
         held += list((part.__kwdefaults__ or {}).items())

@@ -1,5 +1,6 @@
 """An imbalanced set of images as a run folder: patch store, configuration, histogram."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +37,23 @@ def draw_imbalanced(
     Raises:
         InputError: unknown or wrong settings, or files that are not there.
     """
-    binary = images.get("imbalance", "binary") == "binary"
-    for key in ("factor",) if binary else ("ratio", "minority", "majority"):
-        if key in images:
-            kind = images.get("imbalance", "binary")
-            raise InputError(
-                f"`{key}` must be left out where `imbalance` is `{kind}`, got {images[key]}. "
-                f"It is for {'`long_tailed` and `step`' if binary else '`binary`'}."
-            )
     if images.get("dataset") == "none":
         raise unknown_name("`images.dataset`:", "none", DATASETS)
-    if binary:  # a detector chooses its threshold on validation
-        train_size = images.get("train_size", Images.train_size)
-        images.setdefault("validation_size", -(-train_size // VALIDATION))
-    else:
-        images.setdefault("train_size", 0)  # as the literature has it
     overrides = [f"--{key}={value}" for key, value in images.items()]
-    config = Config(name=name, output=output, seed=seed, images=read_yaml(Images, None, overrides))
+    wanted = read_yaml(Images, None, overrides)
+    binary = wanted.imbalance == "binary"
+    for key in ("factor",) if binary else ("ratio", "minority", "majority"):
+        if key in images:
+            raise InputError(
+                f"`{key}` must be left out where `imbalance` is `{wanted.imbalance}`, got "
+                f"{images[key]}. "
+                f"It is for {'`long_tailed` and `step`' if binary else '`binary`'}."
+            )
+    if binary and "validation_size" not in images:  # a detector chooses its threshold there
+        wanted = replace(wanted, validation_size=-(-wanted.train_size // VALIDATION))
+    if not binary and "train_size" not in images:
+        wanted = replace(wanted, train_size=0)  # as the literature has it
+    config = Config(name=name, output=output, seed=seed, images=wanted)
     store = open_store(build(config))
     counts = store.attrs["counts"]
     save_figure(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from data_pipelines.errors import InputError
 from weather_tdr import ranks
 from weather_tdr.data import Batch, Samples
-from weather_tdr.devices import eager, evaluating
 from weather_tdr.fit_inputs import check_groups, check_overlap, refuse_own
+from weather_tdr.layers import last_layer
 from weather_tdr.methods.losses import cross_entropy, make_loss, margin_scale
 from weather_tdr.methods.method import STEERED, Method
 from weather_tdr.methods.per_sample import LearningToReweight, MetaWeightNet
@@ -146,28 +146,6 @@ class Plan:
             own = {k.split(".", 1)[1]: t for k, t in state.items() if k.startswith(name + ".")}
             getattr(self, name).restore(own)
         self.targets.rest = state["targets.rest"]
-
-
-def last_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """The layer with parameters to train that comes last in a pass, whatever the order of making.
-
-    Args:
-        model: the network.
-        inputs: some samples.
-    """
-    run: list[nn.Module] = []
-    hooks = [
-        module.register_forward_pre_hook(lambda module, _: run.append(module))
-        for module in model.modules()
-        if any(p.requires_grad for p in module.parameters(recurse=False))
-    ]
-    try:
-        with torch.no_grad(), eager(model), evaluating(model):
-            model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return run[-1]
 
 
 def make_plan(

@@ -42,7 +42,10 @@ def double_backward(
     params = trainable(model)
     w = weights.detach().clone().requires_grad_()
     with random.again(model):
-        state = {**params, **{k: b.clone() for k, b in buffers.items()}}
+        state = {
+            **params,
+            **{k: b.clone() for k, b in {**dict(model.named_buffers()), **buffers}.items()},
+        }
         losses = losses_of(loss, logits_at(model, state, batch.patches), batch.labels)
     total = (w[batch.groups] * scale * losses).sum()
     inner = gradients(total, params, graph=True)

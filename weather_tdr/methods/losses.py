@@ -21,9 +21,9 @@ def losses_of(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
         InputError: the loss gives something else, such as a mean.
     """
     values = loss(logits, labels)
-    if values.shape != labels.shape:
+    if values.shape != labels.shape[:1]:
         raise InputError(
-            f"`loss` must give one value a sample, shape {tuple(labels.shape)}, got shape "
+            f"`loss` must give one value a sample, shape {tuple(labels.shape[:1])}, got shape "
             f'{tuple(values.shape)}. Use `reduction="none"`, or take out the axis of length 1.'
         )
     return values

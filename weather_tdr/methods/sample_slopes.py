@@ -24,6 +24,11 @@ def _copied(buffers: Params) -> Params:
     return {k: b.clone() for k, b in buffers.items()}
 
 
+def frozen_again(model: nn.Module, before: Params) -> Params:
+    """Copies of the buffers as they were, and of those that the first pass made since."""
+    return _copied({**dict(model.named_buffers()), **before})
+
+
 def sample_slopes(
     model: nn.Module, batch: Batch, loss: Loss, v: Params, random: Randomness, buffers: Params
 ) -> Tensor:
@@ -40,7 +45,7 @@ def sample_slopes(
     params = {k: p.detach() for k, p in trainable(model).items()}
 
     def losses(inner: Params) -> Tensor:
-        state = {**inner, **_copied(buffers)}
+        state = {**inner, **frozen_again(model, buffers)}
         return losses_of(loss, logits_at(model, state, batch.patches), batch.labels)
 
     # In full precision: forward mode knows no autocast, and of attention only the plain form.
@@ -112,6 +117,6 @@ def sample_differences(
         }
         whole = torch.autocast(batch.patches.device.type, enabled=False)
         with torch.no_grad(), random.again(model), eager(model), whole:
-            state = {**moved, **_copied(buffers)}
+            state = {**moved, **frozen_again(model, buffers)}
             values.append(losses_of(loss, logits_at(model, state, batch.patches), batch.labels))
     return (values[0] - values[1]) / (2 * step)
