@@ -90,13 +90,13 @@ def run_benchmark(
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
         results = _all_cells(benchmark, command, progress)
-    score = main_score(results)
-    if score not in results:  # all diverged
-        results[score] = math.nan
-    write_atomically(folder / "results.csv", results.to_csv(index=False, float_format="%.6g"))
-    write_atomically(folder / "table.md", benchmark_markdown(results))
-    figure = methods_figure(results, score, benchmark.name)
-    save_figure(figure, folder / "methods.png")
+        score = main_score(results)
+        if score not in results:  # all diverged
+            results[score] = math.nan
+        write_atomically(folder / "results.csv", results.to_csv(index=False, float_format="%.6g"))
+        write_atomically(folder / "table.md", benchmark_markdown(results))
+        figure = methods_figure(results, score, benchmark.name)
+        save_figure(figure, folder / "methods.png")
     return results
 
 

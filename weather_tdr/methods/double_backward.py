@@ -15,6 +15,7 @@ from weather_tdr.methods.lookahead import (
 )
 from weather_tdr.methods.losses import Loss, losses_of
 from weather_tdr.methods.randomness import Randomness
+from weather_tdr.methods.sample_slopes import frozen_again
 
 
 def double_backward(
@@ -42,10 +43,7 @@ def double_backward(
     params = trainable(model)
     w = weights.detach().clone().requires_grad_()
     with random.again(model):
-        state = {
-            **params,
-            **{k: b.clone() for k, b in {**dict(model.named_buffers()), **buffers}.items()},
-        }
+        state = {**params, **frozen_again(model, buffers)}
         losses = losses_of(loss, logits_at(model, state, batch.patches), batch.labels)
     total = (w[batch.groups] * scale * losses).sum()
     inner = gradients(total, params, graph=True)
