@@ -116,7 +116,8 @@ def histogram_figure(counts: dict[str, dict[str, int]], title: str) -> Figure:
     width = 0.8 / len(shown)
     for number, name in enumerate(shown):
         values = [counts[name][c] for c in classes]
-        axes.bar(place + (number - (len(shown) - 1) / 2) * width, values, width, label=name)
+        where = place + (number - (len(shown) - 1) / 2) * width
+        axes.bar(where, values, width, label=name, color=COLOURS[number])
     axes.set_yscale("log")
     axes.set_xticks(place, classes, rotation=90 if len(classes) > 5 else 0)
     axes.set(xlabel="class", ylabel="samples (log scale)", title=title)
