@@ -95,22 +95,29 @@ def test_a_run_of_cells_that_is_left_ends_its_own_workers_only(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_no_worker_outlives_the_benchmark(tmp_path, name):
     """Long cells, two at once: stopped or killed, the benchmark ends, and its workers with it."""
     config = tmp_path / "tiny.yaml"
     config.write_text(CONFIG.format(output=tmp_path))
     command = [sys.executable, "-m", "weather_tdr", "benchmark", str(config), "--workers=2",
                "--train.steps=1000000"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    begun = time.monotonic()
-    while len(list((tmp_path / "tiny").glob("cells/*/checkpoints/*"))) < 2:
-        assert process.poll() is None and time.monotonic() - begun < 120, process.communicate()
-        time.sleep(0.2)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    assert len(workers) >= 2
-    process.send_signal(getattr(signal, name))
-    _, said = process.communicate(timeout=60)
+
+    def heed() -> None:  # where the tests run in the background of a script, it is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    try:
+        begun = time.monotonic()
+        while len(list((tmp_path / "tiny").glob("cells/*/checkpoints/*"))) < 2:
+            assert process.poll() is None and time.monotonic() - begun < 180
+            time.sleep(0.2)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        process.send_signal(getattr(signal, name))
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert not psutil.wait_procs(workers, timeout=60)[1]
     if name == "SIGINT":
         assert process.returncode == 1 and "interrupted; the same command goes on" in said
