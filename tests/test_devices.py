@@ -142,5 +142,5 @@ def test_meta_weight_net_weighs_in_full_precision():
     rule = MetaWeightNet(0.1)
     losses = torch.rand(500)
     with autocast(torch.device("cpu"), "bfloat16"):
-        weights = rule._weigh(losses)
+        weights = rule._values(losses)
     assert torch.equal(weights, rule.net(losses[:, None])[:, 0])

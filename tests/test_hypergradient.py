@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from weather_tdr.data import Batch
 from weather_tdr.image_models import ConvNet, LeNet5
 from weather_tdr.methods.hypergradient import hypergradient, pick
-from weather_tdr.methods.lookahead import look_ahead, trainable
+from weather_tdr.methods.lookahead import trainable
 from weather_tdr.models import PatchNet
 from weather_tdr.resnets import ResNet
 
@@ -22,11 +22,14 @@ def losses(logits, labels):
 
 
 class FixedDropout(nn.Module):
-    """Dropout whose mask is part of the module: the same in every pass in training mode."""
+    """Dropout with one mask of the features: the same in every pass in training mode.
+
+    The mask is no buffer, so that batches in parts are tried with it too.
+    """
 
     def __init__(self, features):
         super().__init__()
-        self.register_buffer("mask", (torch.rand(features) > 0.5).double() * 2)
+        self.mask = (torch.rand(features) > 0.5).double() * 2
 
     def forward(self, x):
         return x * self.mask if self.training else x
@@ -106,17 +109,19 @@ OWN_DRAWS = ("random_dropout", "channels_last_dropout")  # each part draws dropo
 PER_GROUP = [m for m in MODELS if m not in OWN_DRAWS]
 
 
-def problem(name, groups=3, empty=None, seed=0):
+def problem(name, groups=3, kind="groups", seed=0):
+    """`kind`: groups that are not the classes, one of them `empty` in the batch, or the classes."""
     torch.manual_seed(seed)
     make, shape = MODELS[name]
     model = make().double().train()
     n = 14
     group = torch.arange(n) % groups
-    if empty is not None:
-        group[group == empty] = (empty + 1) % groups
-    batch = Batch(torch.randn(n, *shape).double(), torch.randint(0, 2, (n,)), group)
+    if kind == "empty":
+        group[group == 1] = 2
+    patches, labels = torch.randn(n, *shape).double(), torch.randint(0, 2, (n,))
+    batch = Batch(patches, labels, labels if kind == "classes" else group)
     target = Batch(torch.randn(6, *shape).double(), torch.randint(0, 2, (6,)), torch.zeros(6))
-    weights = torch.rand(groups).double()
+    weights = torch.rand(2 if kind == "classes" else groups).double()
     return model, batch, target, weights / weights.sum()
 
 
@@ -134,81 +139,47 @@ def relative(got, wanted):
     return float((got - wanted).abs().max() / scale)
 
 
-@pytest.mark.parametrize("empty", [None, 1])
+@pytest.mark.parametrize("kind", ["groups", "empty", "classes"])
 @pytest.mark.parametrize("shares", [False, True])
 @pytest.mark.parametrize(
     ("name", "way"),
     [(n, "forward_mode") for n in MODELS] + [(n, "per_group") for n in PER_GROUP],
 )
-def test_exact_against_double_backpropagation(name, way, empty, shares):
-    model, batch, target, weights = problem(name, empty=empty)
+def test_exact_against_double_backpropagation(name, way, kind, shares):
+    """With `shares`, samples count as in steered batches, and only weights decay, not biases."""
+    model, batch, target, weights = problem(name, kind=kind)
     counts = torch.bincount(batch.groups, minlength=3)
     scale = 1.0 / counts[batch.groups].double() if shares else None
+    by_name = {k: L2 if p.ndim > 1 else 0.0 for k, p in model.named_parameters()}
     arguments = {
         "loss": losses,
         "learning_rate": ETA,
-        "l2": L2,
-        "target_l2": L2,
+        "l2": by_name if shares else L2,
+        "target_l2": by_name if shares else L2,
         "scale": scale,
         "keep": True,
     }
     found = {}
-    for kind in (way, "double_backward"):
+    for each in (way, "double_backward"):
         other = copy.deepcopy(model)
         torch.manual_seed(5)  # the same dropout
-        found[kind] = hypergradient(other, batch, target, weights, way=kind, **arguments)
+        found[each] = hypergradient(other, batch, target, weights, way=each, **arguments)
     got, wanted = found[way], found["double_backward"]
     assert relative(got.value, wanted.value) < 1e-12
     held = [p for m in other.modules() for p in m._parameters.values()]
     assert all(p is None or isinstance(p, nn.Parameter) for p in held)
     torch.testing.assert_close(got.target_loss, wanted.target_loss, rtol=1e-12, atol=0)
     torch.testing.assert_close(got.losses, wanted.losses, rtol=1e-12, atol=1e-12)
-    if empty is not None:
-        assert got.value[empty] == 0
+    if kind == "empty":
+        assert got.value[1] == 0
     if not name.endswith(("_dropout", "_norm")):  # the training gradient for any weights
-        other = torch.tensor([0.1, 0.7, 0.2]).double()
+        other = torch.tensor([0.1, 0.7, 0.2]).double()[: len(weights)]
         ones = torch.full((14,), 1 / 14, dtype=torch.float64) if scale is None else scale
         plain = oracle_inner(model, batch, other, ones)
         gradient = got.gradient(other)
+        largest = max(g.abs().max() for g in plain.values())
         for k in plain:
-            torch.testing.assert_close(gradient[k], plain[k], rtol=1e-10, atol=1e-13)
-
-
-@pytest.mark.parametrize("way", ["per_group", "forward_mode"])
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda p: torch.optim.SGD(p, lr=ETA, momentum=0.9, weight_decay=L2),
-        lambda p: torch.optim.SGD(p, lr=ETA, momentum=0.8, nesterov=True),
-        lambda p: torch.optim.SGD(p, lr=ETA, momentum=0.8, dampening=0.3),
-        lambda p: torch.optim.Adam(p, lr=1e-3, weight_decay=L2),
-        lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.1),
-    ],
-)
-@pytest.mark.parametrize("rates", [1, 0.1])
-@pytest.mark.parametrize("steps", [0, 3])
-def test_lookahead_with_the_optimiser(make, steps, way, rates):
-    """q is where the optimiser really goes; its derivative is that of double backpropagation."""
-    model, batch, target, weights = problem("linear", seed=2)
-    optimizer = make([{"params": [model[1].weight]}, {"params": [model[1].bias]}])
-    optimizer.param_groups[1]["lr"] *= rates
-    for _ in range(steps):
-        optimizer.zero_grad()
-        losses(model(batch.patches), batch.labels).mean().backward()
-        optimizer.step()
-    rate = optimizer.param_groups[0]["lr"]
-    scale = torch.full((14,), 1 / 14, dtype=torch.float64)
-    inner = oracle_inner(model, batch, weights, scale)
-    ahead, _ = look_ahead(trainable(model), inner, rate, 0.0, optimizer)
-    arguments = {"loss": losses, "learning_rate": rate, "optimizer": optimizer}
-    got = hypergradient(model, batch, target, weights, way=way, **arguments)
-    wanted = hypergradient(model, batch, target, weights, way="double_backward", **arguments)
-    assert relative(got.value, wanted.value) < 1e-10
-    for k, p in model.named_parameters():
-        p.grad = inner[k].clone()
-    optimizer.step()
-    for k, p in model.named_parameters():
-        torch.testing.assert_close(ahead[k], p.detach(), rtol=1e-10, atol=1e-12)
+            assert (gradient[k] - plain[k]).abs().max() <= 1e-12 * largest
 
 
 def test_finite_difference_is_near_in_float32():
@@ -251,7 +222,7 @@ def test_frozen_normalisation_needs_no_forward_mode():
     got = hypergradient(model, batch, target, weights, way="per_group", **arguments)
     assert not model.body[1].training  # as it was
     wanted = hypergradient(model, batch, target, weights, way="double_backward", **arguments)
-    assert relative(got.value, wanted.value) < 1e-11
+    assert relative(got.value, wanted.value) < 1e-12
 
 
 def test_normalisation_by_the_batch_in_evaluation_too():

@@ -216,7 +216,8 @@ def test_meta_weight_net_moves_theta_as_double_backpropagation_says():
     net = copy.deepcopy(rule.net)
     params = dict(model.named_parameters())
     losses = plain_loss(model(batch.patches), batch.labels)
-    inner = (net(losses.detach()[:, None])[:, 0] * losses).mean()
+    values = net(losses.detach()[:, None])[:, 0]
+    inner = (values / values.sum() * losses).sum()
     inner = inner + L2 / 2 * sum((p**2).sum() for p in params.values())
     grads = torch.autograd.grad(inner, list(params.values()), create_graph=True)
     ahead = {k: p - ETA * g for (k, p), g in zip(params.items(), grads, strict=True)}
@@ -256,6 +257,13 @@ def test_every_shipped_method_loads():
         ({"loss": "logit_adjustment", "weighting": "class_balanced"}, "correct twice"),
         ({"deferred": 0.5}, "nothing to defer"),
         (
+            {"weighting": "class_balanced", "target": "fine_tune", "deferred": 0.8},
+            "never act",
+        ),
+        ({"target": "fine_tune", "fine_tune_share": 0.0}, "`fine_tune_share` above 0"),
+        ({"fine_tune_layers": "last"}, "act only with `target: fine_tune`"),
+        ({"tdr": TdrSettings(alpha=0.5)}, "act only with `weighting: tdr`"),
+        (
             {"weighting": "tdr", "target": "steer", "sampling": "balanced",
              "tdr": TdrSettings(realise="shares")},
             "fixes the shares",
@@ -274,6 +282,10 @@ def test_contradictions_are_refused_with_the_reason(values, reason):
         ("weighting: tdrr", "weighting.*tdrr"),
         ("weighting: tdr\ntarget: steer\ntdr: {alpa: 1.0}", "Did you mean `tdr.alpha`"),
         ("weighting: tdr\ntarget: steer\ntdr: {every: often}", "tdr.every"),
+        (
+            "weighting: tdr\ntarget: steer\ntdr: {start: 0.6, finish: 0.4}",
+            "must leave steps between",
+        ),
         ("deferred: true", "deferred"),
         ("- a", "must hold keys and values"),
         ("a: [", "is no YAML"),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -122,7 +123,14 @@ def test_figures_show_themselves(run):
     for axes in drawn[4].axes:  # nothing lies beyond its axes
         low, high = axes.get_ylim()
         for line in axes.get_lines():
-            assert (low <= line.get_ydata()).all() and (line.get_ydata() <= high).all()
+            known = pd.Series(line.get_ydata()).dropna()  # no hypergradient before steering
+            assert known.between(low, high).all()
+    # Losses, weights and shares, directions, whose squares add up to 1.
+    for _, _, axes in np.reshape(drawn[4].axes, (3, -1)).T:
+        lines = [line.get_ydata() for line in axes.get_lines()[:-1]]
+        if lines:
+            norm = (pd.DataFrame(lines) ** 2).sum(skipna=False).dropna()
+            np.testing.assert_allclose(norm, 1.0, rtol=1e-12)
     panels = drawn[0].axes[:4]
     assert [axes.get_title() for axes in panels] == ["msl", "msl-24h", "vo850", "vo850-24h"]
 

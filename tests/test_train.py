@@ -12,12 +12,11 @@ from weather_tdr.checkpoints import load_checkpoint, save_checkpoint
 from weather_tdr.data import Batch
 from weather_tdr.fit_inputs import check_overlap
 from weather_tdr.image_models import make_network
-from weather_tdr.methods.method import Method, load_method, method_of, names
+from weather_tdr.methods.method import load_method, method_of, names
 from weather_tdr.methods.tdr import Tdr, TdrSettings
 from weather_tdr.models import PatchNet
 from weather_tdr.schedules import cosine, stepped
 from weather_tdr.train import Train, fit
-from weather_tdr.watch import Watch
 
 
 def toy(n, seed, incidents=0.2):
@@ -230,34 +229,6 @@ def test_arrays_of_any_shape_and_groups_that_are_absent():
     history = fit(model, *pairs, "tdr", Train(steps=20, log_every=10), names=GROUPS)
     assert {"weight_background", "weight_incident"} <= set(history)
     assert "weight_hard_negative" not in history
-
-
-def test_warnings_of_vanished_weights_and_dead_hypergradients(tmp_path, caplog):
-    method = Method("strong", weighting="tdr", target="steer", tdr=TdrSettings(alpha=1e4, every=1))
-    run(tmp_path, method, s={"log_every": 1})
-    assert "has vanished" in caplog.text
-    caplog.clear()
-    few = toy(300, 0)
-    few = Batch(few.patches, (torch.arange(300) == 0).long(), (torch.arange(300) == 0).long())
-    fit(PatchNet(2, 8, 2, width=6), few, toy(12, 1, 0.5), "tdr_faithful",
-        Train(steps=120, batch=8, log_every=5))  # fmt: skip
-    assert "hypergradient of 1 has been zero" in caplog.text
-
-
-def test_a_hypergradient_that_stands_in_several_rows_counts_once(caplog):
-    watch, row = Watch(("a", "b"), 1), {"hypergradient_a": 0.0, "hypergradient_b": -0.1}
-    for step in range(60):
-        watch.look(row | {"step": step, "target_loss": 1.0 - 0.01 * (step // 15)})
-        assert "has been zero" not in caplog.text  # four moves
-    watch.look(row | {"step": 60, "target_loss": 0.5})
-    assert "hypergradient of a has been zero in 5 logged moves" in caplog.text
-
-
-def test_warning_of_an_overfitted_target_set(caplog):
-    watch = Watch(("a", "b"), 10)
-    for k in range(3):
-        watch.look({"step": k, "target_loss": 1.0 - 0.1 * k, "validation_score": 0.9 - 0.1 * k})
-        assert ("overfit" in caplog.text) == (k == 2)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from test_hypergradient import problem
 from test_methods import ETA, L2, plain_loss, tdr
 from torch import nn
 
+from data_pipelines.errors import InputError
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
 from weather_tdr.cells import run_cell
@@ -101,8 +102,9 @@ def test_meta_weight_net_looks_ahead_with_weight_decay():
         rule.net.double()
         with torch.no_grad():
             weights = rule.net(plain_loss(model(batch.patches), batch.labels)[:, None])[:, 0]
+            weights = weights / weights.sum()
         params = trainable(model)
-        inner = (weights * plain_loss(model(batch.patches), batch.labels)).mean()
+        inner = (weights * plain_loss(model(batch.patches), batch.labels)).sum()
         slopes = torch.autograd.grad(inner, list(params.values()))
         ahead = {k: p - ETA * (g + decay * p) for (k, p), g in zip(params.items(), slopes,
                                                                     strict=True)}  # fmt: skip
@@ -134,3 +136,15 @@ def test_forward_mode_is_in_full_precision_under_autocast():
     plain = sample_slopes(*given)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(sample_slopes(*given), plain)
+
+
+@pytest.mark.parametrize("method", ["tdr", "merge_target", "fine_tune_target"])
+def test_a_target_set_with_missing_values_is_refused_before_the_first_step(method):
+    x, y = torch.randn(60, 1, 4, 4), torch.arange(60) % 2
+    few = torch.randn(6, 1, 4, 4)
+    few[3, 0, 1, 1] = float("nan")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    start = {k: t.clone() for k, t in network.state_dict().items()}
+    with pytest.raises(InputError, match=r"target loss must be finite before.* target 3,.*1 of"):
+        fit(network, (x, y), (few, y[:6]), method, Train(steps=20, batch=10))
+    assert all(torch.equal(t, start[k]) for k, t in network.state_dict().items())

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from data_pipelines.errors import InputError
 from weather_tdr import ranks
 from weather_tdr.data import Batch, Samples
+from weather_tdr.devices import eager, evaluating
 from weather_tdr.fit_inputs import check_groups, check_overlap, refuse_own
 from weather_tdr.layers import last_layer
-from weather_tdr.methods.losses import cross_entropy, make_loss, margin_scale
+from weather_tdr.methods.losses import Loss, cross_entropy, losses_of, make_loss, margin_scale
 from weather_tdr.methods.method import STEERED, Method
 from weather_tdr.methods.per_sample import LearningToReweight, MetaWeightNet
 from weather_tdr.methods.static import Static, class_balanced, inverse_frequency, uniform
@@ -28,6 +29,10 @@ WEIGHTS = {
 
 class Stepper(Protocol):
     """What every weighting offers."""
+
+    @property
+    def loss(self) -> Loss:
+        """Per-sample loss."""
 
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Leaves the gradient in ``.grad``; returns the inner loss."""
@@ -128,6 +133,17 @@ class Plan:
         for p in self.frozen:
             p.requires_grad_(True)
         self.frozen = []
+
+    def target_loss(self, target: Batch) -> float:
+        """Mean loss of the target set as the network is now, in evaluation mode.
+
+        Args:
+            target: the whole set; on several ranks, each gives its part.
+        """
+        loss = (self.stepper if self.method.target == "steer" else self.tuner).loss
+        with torch.no_grad(), eager(self.model), evaluating(self.model):
+            total = losses_of(loss, self.model(target.patches), target.labels).sum()
+        return float(ranks.sum_over_ranks([total])[0]) / ranks.total(len(target))
 
     def row(self, step: int) -> dict[str, float]:
         """Columns of the history."""

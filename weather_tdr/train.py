@@ -79,8 +79,8 @@ def fit(
 
     Raises:
         Diverged: the loss is not finite.
-        InputError: the target set lacks a group or shares samples with train, or the checkpoint
-            belongs to other settings.
+        InputError: the target set lacks a group, shares samples with train or has no finite loss,
+            or the checkpoint belongs to other settings.
         RankLost: another process has died.
     """
     settings = settings_of(settings)
@@ -190,6 +190,13 @@ def fit(
                 best.network = {k: t.clone() for k, t in model.state_dict().items()}
         return score
 
+    of_target = torch.arange(len(train_set), len(pool))
+    watched = recipe.target in ("steer", "fine_tune")
+    if recipe.target != "unused" and not math.isfinite(plan.target_loss(take(of_target, None))):
+        raise InputError(
+            "the target loss must be finite before the first step, got one that is not, with "
+            f"{named_samples(pool, of_target, len(train_set))}. Look for missing values."
+        )
     begun = time.perf_counter() - seconds
     try:
         with compiled(model, settings.compile):
@@ -237,7 +244,9 @@ def fit(
                     row |= plan.row(step) | watch.shares()
                     if check and validate is not None:
                         with average.shown() if average else nullcontext():
-                            row["validation_score"] = score_network(done)
+                            row["validation_score"] = score = score_network(done)
+                            if watched:
+                                watch.validated(plan.target_loss(take(of_target, None)), score)
                     log.add(row)
                     watch.look(row)
                 if check and writes:

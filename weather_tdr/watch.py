@@ -12,7 +12,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 VANISHED = 1e-3  # share of an equal weight
 PATIENCE = 5  # logged rows in a row
-WORSE = 3  # validations in a row
+WORSE = 4  # validations in a row; with three, noise would do for one in six
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Watch:
     def __init__(self, names: tuple[str, ...], every: int) -> None:
         self.names, self.every = names, every
         self.drawn = torch.zeros(len(names), dtype=torch.int64)
-        self.zero_rows = 0
+        self.zeros = [0] * len(names)  # moves in a row that found no slope, by group
         self.found: list[float | None] = []
         self.scores: list[tuple[float, float]] = []  # target loss, validation score
         self.said: list[str] = []
@@ -90,27 +90,29 @@ class Watch:
         # Between two moves of the weights rows repeat the last one.
         fresh, self.found = found != self.found, found
         if fresh and None not in slopes and not math.isnan(row["target_loss"]):
-            self.zero_rows = self.zero_rows + 1 if min(abs(s or 0.0) for s in slopes) == 0 else 0
-            if self.zero_rows >= PATIENCE:
-                dead = [n for n, s in zip(self.names, slopes, strict=True) if not s]
+            self.zeros = [0 if s else n + 1 for n, s in zip(self.zeros, slopes, strict=True)]
+            if dead := [n for n, k in zip(self.names, self.zeros, strict=True) if k >= PATIENCE]:
                 self._say(
                     "zero",
                     f"the hypergradient of {', '.join(dead)} has been zero in {PATIENCE} logged "
                     "moves in a row: batches rarely hold such a sample. Raise `train.batch`, or "
                     "set `tdr.realise: shares`.",
                 )
-        if "validation_score" in row and "target_loss" in row:
-            self.scores.append((row["target_loss"], row["validation_score"]))
-            last = self.scores[-WORSE:]
-            falls = all(a[0] > b[0] for a, b in pairwise(last))
-            worse = all(a[1] > b[1] for a, b in pairwise(last))
-            if len(last) == WORSE and falls and worse:
-                self._say(
-                    "overfit",
-                    "the target loss has fallen and the validation score worsened for "
-                    f"{WORSE} validations: the weights overfit the target set. Enlarge "
-                    "`splits.target_per_group`, or lower `tdr.alpha`.",
-                )
+
+    def validated(self, target_loss: float, score: float) -> None:
+        """Looks at the loss of the target set and the score on validation, after a validation."""
+        self.scores.append((target_loss, score))
+        last = self.scores[-WORSE:]
+        falls = all(a[0] > b[0] for a, b in pairwise(last))
+        worse = all(a[1] > b[1] for a, b in pairwise(last))
+        if len(last) == WORSE and falls and worse:
+            self._say(
+                "overfit",
+                "the target loss has fallen and the validation score worsened over "
+                f"{WORSE} validations in a row: the training overfits the target set. Enlarge "
+                "`splits.target_per_group`, or lower `tdr.alpha`, `tdr.finish` or "
+                "`fine_tune_share` of the method.",
+            )
 
     def _say(self, key: str, text: str) -> None:
         if key not in self.said:
@@ -121,7 +123,7 @@ class Watch:
         """JSON values for a checkpoint."""
         return {
             "drawn": self.drawn.tolist(),
-            "zero_rows": self.zero_rows,
+            "zeros": self.zeros,
             "found": self.found,
             "scores": self.scores,
             "said": self.said,
@@ -130,5 +132,5 @@ class Watch:
     def restore(self, state: dict[str, Any]) -> None:
         """Puts back what `state` gave."""
         self.drawn = torch.tensor(state["drawn"])
-        self.zero_rows, self.said, self.found = (state[k] for k in ("zero_rows", "said", "found"))
+        self.zeros, self.said, self.found = (state[k] for k in ("zeros", "said", "found"))
         self.scores = [(a, b) for a, b in state["scores"]]

@@ -229,7 +229,8 @@ def _adam(
     step = float(state.get("step", torch.zeros(()))) + 1
     m = (beta1 * first + (1 - beta1) * g) / (1 - beta1**step)
     s = (beta2 * second + (1 - beta2) * g * g) / (1 - beta2**step)
-    root = torch.sqrt(s)
+    # No slope at 0, where that of the root is infinite: a gradient that is zero stays so.
+    root = torch.where(s > 0, s, torch.ones_like(s)).sqrt() * (s > 0)
     below = root + eps
     # d root / dg = (1 - beta2) g / (c2 root)
     dm = (1 - beta1) / (1 - beta1**step)

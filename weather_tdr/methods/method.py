@@ -78,6 +78,7 @@ class Method:
                 )
         steered = self.weighting in STEERED
         prior = self.loss in PRIOR_AWARE
+        tunes = self.target == "fine_tune"
         reasons = {
             "the target set steers nothing unless `target: steer`": steered
             and self.target != "steer",
@@ -95,6 +96,17 @@ class Method:
             "there is nothing to defer with uniform weights and natural sampling": (
                 self.deferred > 0 and self.weighting == "uniform" and self.sampling == "natural"
             ),
+            "weights or sampling that are deferred into the fine-tuning never act": (
+                tunes and self.deferred >= 1.0 - self.fine_tune_share
+            ),
+            "`target: fine_tune` needs a `fine_tune_share` above 0": tunes
+            and self.fine_tune_share == 0,
+            "`fine_tune_share`, `fine_tune_rate` and `fine_tune_layers` act only with "
+            "`target: fine_tune`": not tunes
+            and (self.fine_tune_share, self.fine_tune_rate, self.fine_tune_layers)
+            != (0.5, 1.0, "all"),
+            "the settings under `tdr` act only with `weighting: tdr`": self.weighting != "tdr"
+            and self.tdr != TdrSettings(),
             "a steered weighting starts with `tdr.start`, not with `deferred`": steered
             and self.deferred > 0,
         }

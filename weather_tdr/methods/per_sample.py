@@ -93,11 +93,15 @@ class LearningToReweight:
 class MetaWeightNet:
     """Weights V(l_i; Theta) of a small network of the loss, trained on the target loss.
 
-        inner loss  L(p, Theta) = (1/b) sum_i V(l_i; Theta) l_i(p)
-        dT/dTheta = sum_i (dT/dV_i) dV_i/dTheta,   dT/dV_i = -(eta/b) <grad l_i(p), v>
+        inner loss  L(p, Theta) = sum_i w_i l_i(p),   w_i = V_i / S,   S = sum_j V_j
+        dT/dTheta = sum_i (dT/dV_i) dV_i/dTheta,   dT/dV_i = -(eta/S) (s_i - sum_j w_j s_j)
 
-    V is one hidden layer of 100 rectified units and a sigmoid; the loss that goes into it is
-    cut off from the graph, as in the authors' code. Theta moves with Adam, then weighs the batch.
+    with V_i = V(l_i; Theta) and the slopes s_i = <grad l_i(p), v>. V is one hidden layer of 100
+    rectified units and a sigmoid; the loss that goes into it is cut off from the graph. Theta
+    moves, then weighs the batch. Weights with the sum 1 are those of the authors' code for
+    imbalance (the paper's equation has V/b, with which V can take the whole loss away); Theta
+    moves with Adam at 1e-3, as in their code for noisy labels (in that for imbalance with SGD at
+    1e-5, with which it hardly moves in a few thousand steps).
 
     Attributes:
         learning_rate: eta of the lookahead.
@@ -131,10 +135,10 @@ class MetaWeightNet:
         random, before = Randomness.of(model), frozen_buffers(model)
         with eager(model):  # the forward-mode pass must draw the same dropout
             losses = losses_of(self.loss, model(batch.patches), batch.labels)
-        number = ranks.total(len(batch))
         if self.steps % self.every == 0:
-            weights = self._weigh(losses)
-            inner = (weights.detach() * losses).sum() / number
+            values = self._values(losses)
+            weights, whole = _divided(values.detach())
+            inner = (weights * losses).sum()
             ahead, _ = look_ahead(
                 params,
                 total(gradients(inner, params, retain=True)),
@@ -144,24 +148,25 @@ class MetaWeightNet:
             v, outer = target_gradient(model, ahead, target, self.loss, {}, None)
             self.target_loss = _check(outer)
             slopes = sample_slopes(model, batch, self.loss, v, random, before)
+            mean = ranks.sum_over_ranks([(weights * slopes).sum()])[0]
             self.optimizer.zero_grad()
-            weights.backward(-self.learning_rate / number * slopes)  # type: ignore[no-untyped-call]
+            values.backward(-self.learning_rate / whole * (slopes - mean))  # type: ignore[no-untyped-call]
             own = [p.grad for p in self.net.parameters() if p.grad is not None]
             for gradient, summed in zip(own, ranks.sum_over_ranks(own), strict=True):
                 gradient.copy_(summed)
             self.optimizer.step()
         self.steps += 1
         with torch.no_grad():
-            weights = self._weigh(losses)
-        self.last = weights, batch
-        return leave_gradient(model, (weights * losses).sum() / number)
+            weights, _ = _divided(self._values(losses))
+        self.last = weights * ranks.total(len(batch)), batch
+        return leave_gradient(model, (weights * losses).sum())
 
-    def _weigh(self, losses: Tensor) -> Tensor:
+    def _values(self, losses: Tensor) -> Tensor:
         """V of each loss, in the precision of Theta also where the network has less."""
         like = next(self.net.parameters())
         with torch.autocast(like.device.type, enabled=False):
-            weights: Tensor = self.net(losses.detach().to(like.dtype)[:, None])[:, 0]
-        return weights
+            values: Tensor = self.net(losses.detach().to(like.dtype)[:, None])[:, 0]
+        return values
 
     def _move_to(self, like: Tensor) -> None:
         """Brings Theta and its moments to the network's device and type."""
@@ -196,6 +201,12 @@ class MetaWeightNet:
         """Columns of the history; a group's weight is the mean over its samples in the batch."""
         row = {} if self.last is None else _group_means(*self.last, names)
         return row | {"target_loss": self.target_loss}
+
+
+def _divided(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values divided by their sum over all ranks, and the sum (never below 1e-12)."""
+    whole = ranks.sum_over_ranks([values.sum()])[0].clamp(min=1e-12)
+    return values / whole, whole
 
 
 def _weight_net() -> nn.Module:

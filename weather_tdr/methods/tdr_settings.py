@@ -66,6 +66,11 @@ class TdrSettings:
                 raise InputError(
                     f"`tdr.{name}` must be at least 0 and below 1, got {getattr(self, name)}."
                 )
+        if self.start + self.finish >= 1:
+            raise InputError(
+                "`tdr.start` and `tdr.finish` must leave steps between them in which the weights "
+                f"move, got {self.start} and {self.finish}. Lower one of them."
+            )
         if self.update == "projected" and self.pull:
             raise InputError(
                 "`tdr.pull` acts on logits, which `update: projected` has not. "

@@ -1,9 +1,11 @@
 """Figures of training sets and of training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from weather_tdr.plots.canvas import COLOURS, KIND_COLOURS, Picture, colour_of
@@ -14,53 +16,87 @@ LOSSES = {"loss": "train", "target_loss": "target set"}
 
 
 def weight_history(histories: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
-    """The losses above and the group weights below, a column a method.
+    """Losses, group weights with the shares drawn, and hypergradients below; a column a method.
+
+    Hypergradients are drawn as their direction h / |h|, as their size falls by decades.
 
     Args:
         histories: method -> its history, as in `history.csv`.
         title: of the figure.
     """
-    figure = Picture(figsize=(max(6.4, 3.9 * len(histories)), 5.4), layout="constrained")
-    panels = figure.subplots(2, len(histories), squeeze=False, sharex=True)
+    steered = any(_columns(h, "hypergradient_") for h in histories.values())
+    figure = Picture(
+        figsize=(max(6.4, 3.9 * len(histories)), 7.2 if steered else 5.4), layout="constrained"
+    )
+    panels = figure.subplots(2 + steered, len(histories), squeeze=False, sharex=True)
     for axes in panels[0, 1:]:  # the losses; weights differ a hundredfold between methods
         axes.sharey(panels[0, 0])
-    groups = list(dict.fromkeys(g for h in histories.values() for g in _groups(h)))
-    for (above, below), (method, history) in zip(panels.T, histories.items(), strict=True):
-        for number, (column, label) in enumerate(LOSSES.items()):
-            if column in history:
-                some = history[["step", column]].dropna()
+    groups = list(dict.fromkeys(g for h in histories.values() for g in _columns(h, "weight_")))
+
+    def style(group: str) -> dict[str, Any]:
+        number = groups.index(group)
+        colour = KIND_COLOURS.get(group, colour_of(number))
+        return {"color": colour, "linestyle": STYLES[number % 4]}
+
+    for column, (method, history) in zip(panels.T, histories.items(), strict=True):
+        above, below = column[:2]
+        for number, (name, label) in enumerate(LOSSES.items()):
+            if name in history:
+                some = history[["step", name]].dropna()
                 colour = COLOURS[-2] if number else "0.55"
-                above.plot(some["step"], some[column], color=colour, label=label)
-        for group in _groups(history):
-            colour = KIND_COLOURS.get(group, colour_of(groups.index(group)))
-            below.plot(
-                history["step"], history[f"weight_{group}"], STYLES[groups.index(group) % 4],
-                color=colour, label=group.replace("_", " "),
-            )  # fmt: skip
-        steered = history["step"][history.get("target_loss", history["step"] * np.nan).notna()]
-        if len(steered) and steered.index[0] > 0:  # until then training is ordinary
+                above.plot(some["step"], some[name], color=colour, label=label)
+        for group in _columns(history, "weight_"):
+            weight, share = history[f"weight_{group}"], history.get(f"share_{group}")
+            below.plot(history["step"], weight, label=group.replace("_", " "), **style(group))
+            if share is not None:
+                below.plot(history["step"], share, ".", color=style(group)["color"], markersize=4)
+        if "share_" + next(iter(groups), "") in history:
+            below.plot([], [], ".", color="0.4", markersize=4, label="share drawn")
+        moved = history["step"][history.get("target_loss", history["step"] * np.nan).notna()]
+        if len(moved) and moved.index[0] > 0:  # until then training is ordinary
             below.vlines(
-                steered.iloc[0], 0, 1, colors="0.6", linestyles="dotted", label="steering begins",
+                moved.iloc[0], 0, 1, colors="0.6", linestyles="dotted", label="steering begins",
                 transform=below.get_xaxis_transform(),
             )  # fmt: skip
+        if steered:
+            _draw_directions(column[2], history, style)
         above.set_title(method)
         above.set_yscale("log")
         above.legend(fontsize=8)
-        below.set_xlabel("step")
+        column[-1].set_xlabel("step")
         below.set_ylim(bottom=0)
         below.legend(fontsize=8)
-        for axes in (above, below):
+        for axes in column:
             axes.grid(color="0.92")
     panels[0, 0].set_ylabel("loss (nats)")
-    panels[1, 0].set_ylabel("group weight (1)")
+    panels[1, 0].set_ylabel("group weight, share (1)")
+    if steered:
+        panels[2, 0].set_ylabel("hypergradient: h / |h| (1)")
     if title:
         figure.suptitle(title)
     return figure
 
 
-def _groups(history: pd.DataFrame) -> list[str]:
-    """The groups or classes that have a weight."""
-    return [str(c).removeprefix("weight_") for c in history if str(c).startswith("weight_")]
+def _columns(history: pd.DataFrame, prefix: str) -> list[str]:
+    """The groups or classes that have a column of that kind."""
+    return [str(c).removeprefix(prefix) for c in history if str(c).startswith(prefix)]
+
+
+def _draw_directions(
+    axes: Axes, history: pd.DataFrame, style: Callable[[str], dict[str, Any]]
+) -> None:
+    """The hypergradients, each row divided by its norm; tells where a method has none."""
+    names = _columns(history, "hypergradient_")
+    axes.set_ylim(-1.05, 1.05)
+    if not names:
+        axes.text(0.5, 0.5, "none logged", transform=axes.transAxes, ha="center", color="0.4")
+        return
+    values = history[[f"hypergradient_{n}" for n in names]]
+    norm = np.sqrt((values**2).sum(axis=1, skipna=False))
+    for name in names:
+        line = values[f"hypergradient_{name}"] / norm.where(norm > 0)
+        axes.plot(history["step"], line, **style(name))
+    axes.axhline(0, color="0.6", linewidth=0.8)
 
 
 def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
