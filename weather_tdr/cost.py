@@ -120,6 +120,9 @@ def _variants(case: Case) -> dict[tuple[str, str, int], Callable[[], Step]]:
     for every in (1, 10):
         for way in case.ways:
             found["tdr", way, every] = lambda w=way, e=every: _tdr(case, w, e)  # type: ignore[misc]
+        found["tdr, lag", "forward_mode", every] = lambda e=every: _tdr(  # type: ignore[misc]
+            case, "forward_mode", e, lag=True
+        )
         found["tdr", "double_backward", every] = lambda e=every: _tdr(  # type: ignore[misc]
             case, "double_backward", e
         )
@@ -151,11 +154,11 @@ def _ordinary(case: Case) -> Step:
     return step
 
 
-def _tdr(case: Case, way: Way, every: int) -> Step:
+def _tdr(case: Case, way: Way, every: int, *, lag: bool = False) -> Step:
     model = case.make().train()
     optimizer = _optimizer(model)
     batch, target = _data(case)
-    rule = Tdr(2, ETA, TdrSettings(every=every, hypergradient=way, lag=way != "per_group"))
+    rule = Tdr(2, ETA, TdrSettings(every=every, hypergradient=way, lag=lag))
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

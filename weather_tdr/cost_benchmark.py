@@ -60,7 +60,8 @@ def run_cost(cost: CostBenchmark, *, progress: bool = True) -> pd.DataFrame:
     torch.set_num_threads(cost.threads)
     table = measure_cost(tuple(cost.networks), cost.rounds, progress=progress)
     cost.folder.mkdir(parents=True, exist_ok=True)
+    table["threads"], table["rounds"] = cost.threads, cost.rounds
     table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
     text = table.to_csv(index=False, float_format="%.3f")
     write_atomically(cost.folder / "cost.csv", text)
-    return table.drop(columns=["date", "commit"]).round(3)
+    return table.drop(columns=["threads", "rounds", "date", "commit"]).round(3)
