@@ -20,7 +20,7 @@ from weather_tdr.checkpoints import Checkpoints
 from weather_tdr.class_scores import class_scores, rare_classes
 from weather_tdr.cli import main
 from weather_tdr.cost import CASES, measure_cost
-from weather_tdr.image_models import make_network
+from weather_tdr.image_models import SMALLEST, make_network
 from weather_tdr.methods.tdr import Tdr
 from weather_tdr.schedules import SCHEDULES
 from weather_tdr.scores import Counts
@@ -224,6 +224,11 @@ def test_numbers_of_parameters():
 
     assert count("lenet5", 1, 28, 10) == count("lenet5", 1, 32, 10) == 61_706
     assert count("mlp", 1, 28, 10) == 266_610
+    # Of the reference implementation, layer by layer: filters x (inputs + 1).
+    lenet = 6 * 26 + 16 * 151 + 120 * 257 + 84 * 121 + 10 * 85
+    assert count("lenet5_reference", 1, 28, 10) == lenet == 44_426
+    convnet = 32 * 28 + 64 * 289 + 128 * 577 + 128 * 1153 + 1024 * 513 + 2 * 1025
+    assert count("convnet_reference", 3, 32, 2) == convnet == 768_194
     millions = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7}
     for depth, published in millions.items():
         digits = 1 if depth == 110 else 2
@@ -232,7 +237,7 @@ def test_numbers_of_parameters():
         assert abs(count(f"resnet{depth}_v2") - count(f"resnet{depth}")) < 200
     assert round(count("resnet164_v2_bottleneck") / 1e6, 1) == 1.7
     assert round(count("resnet110_v2") / 1e6, 1) == 1.7
-    for name in ("lenet5", "convnet", "mlp", "resnet20", "resnet20_v2", "resnet29_v2_bottleneck"):
+    for name in (*SMALLEST, "resnet20", "resnet20_v2", "resnet29_v2_bottleneck"):
         assert make_network(name, 3, 32, 7)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 

@@ -1,11 +1,12 @@
-"""Networks of the image benchmarks, by name: LeNet5, a small ConvNet, an MLP, ResNets."""
+"""Networks of the image benchmarks, by name: LeNet5, ConvNets, an MLP, ResNets."""
 
 from torch import nn
 
 from data_pipelines.errors import InputError, unknown_name
 from weather_tdr.resnets import resnet
 
-SMALLEST = {"lenet5": 12, "convnet": 8, "mlp": 1}  # points a side
+# Points a side.
+SMALLEST = {"lenet5": 12, "convnet": 8, "mlp": 1, "lenet5_reference": 16, "convnet_reference": 24}
 EXAMPLES = (*SMALLEST, "resnet20", "resnet32", "resnet32_v2", "resnet56_v2_bottleneck")
 
 
@@ -40,13 +41,77 @@ class LeNet5(nn.Sequential):
 
 
 class ConvNet(nn.Sequential):
-    """Three blocks of a padded 3x3 convolution and pooling, and a linear layer."""
+    """Three blocks of a padded 3x3 convolution and pooling, and a linear layer: ours, and small."""
 
     def __init__(self, channels: int = 3, size: int = 32, classes: int = 10) -> None:
         layers: list[nn.Module] = []
         for before, after in ((channels, 32), (32, 64), (64, 64)):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         super().__init__(*layers, nn.Flatten(), nn.Linear(64 * (size // 8) ** 2, classes))
+
+
+class LeNet5Reference(nn.Sequential):
+    """LeNet without padding and with a Glorot start.
+
+    Source: the reference implementation of TDR (`BilevelLenet`).
+    """
+
+    def __init__(self, channels: int = 1, size: int = 28, classes: int = 2) -> None:
+        left = ((size - 4) // 2 - 4) // 2
+        super().__init__(
+            nn.Conv2d(channels, 6, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16 * left * left, 120),
+            nn.ReLU(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, classes),
+        )
+        _start_as_glorot(self)
+
+
+class ConvNetReference(nn.Sequential):
+    """Four 3x3 convolutions without padding, dropout and a wide layer, with a Glorot start.
+
+    Source: the reference implementation of TDR (`BilevelConvNet`).
+    """
+
+    def __init__(self, channels: int = 3, size: int = 32, classes: int = 2) -> None:
+        left = (((size - 4) // 2 - 2) // 2 - 2) // 2
+        super().__init__(
+            nn.Conv2d(channels, 32, 3),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.25),
+            nn.Conv2d(64, 128, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(128, 128, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.25),
+            nn.Flatten(),
+            nn.Linear(128 * left * left, 1024),
+            nn.ReLU(),
+            nn.Dropout(0.25),
+            nn.Linear(1024, classes),
+        )
+        _start_as_glorot(self)
+
+
+def _start_as_glorot(network: nn.Module) -> None:
+    """Uniform weights after Glorot and Bengio (2010), biases of zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 class MLP(nn.Sequential):
@@ -69,6 +134,8 @@ class MLP(nn.Sequential):
 def make_network(name: str, channels: int = 3, size: int = 32, classes: int = 10) -> nn.Module:
     """A network by name: `lenet5`, `convnet`, `mlp`, `resnet32`, `resnet56_v2_bottleneck`, ...
 
+    `lenet5_reference` and `convnet_reference` are those of the reference implementation of TDR.
+
     Args:
         name: of the network.
         channels: of the images.
@@ -81,7 +148,13 @@ def make_network(name: str, channels: int = 3, size: int = 32, classes: int = 10
     found = resnet(name, channels, classes)
     if found is not None:
         return found
-    made = {"lenet5": LeNet5, "convnet": ConvNet, "mlp": MLP}
+    made = {
+        "lenet5": LeNet5,
+        "convnet": ConvNet,
+        "mlp": MLP,
+        "lenet5_reference": LeNet5Reference,
+        "convnet_reference": ConvNetReference,
+    }
     if name not in made:
         raise unknown_name("`network`:", name, EXAMPLES)
     if size < SMALLEST[name]:
