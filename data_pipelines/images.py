@@ -37,7 +37,7 @@ class Images:
         ratio: binary: 1 - n_minority / n_majority, in [0, 1).
         factor: long-tailed and step: largest over smallest class (IF), at least 1.
         train_size: binary: training samples; otherwise those of the largest class, 0 for all that
-            the target set and validation leave.
+            target set and validation leave of the class with the fewest images.
         target_size: samples of the target set, the same number of each class (binary: side);
             rounded up where it does not divide.
         validation_size: training images that neither train nor target holds, the same number of
@@ -144,6 +144,19 @@ def class_sizes(images: Images, available: list[int]) -> list[int]:
         few = int(largest / images.factor)
         return [largest if k < number - number // 2 else few for k in range(number)]
     return [int(largest * images.factor ** (-k / (number - 1))) for k in range(number)]
+
+
+def spare_images(images: Images) -> int:
+    """Training images, balanced over the classes, that train and target set leave; at least 0."""
+    data = read_images(images.dataset, images.folder, images.download)
+    labels, _ = _labels(images, data)
+    kept = [int(k) for k in np.flatnonzero(labels >= 0)]
+    per_class = _target_sizes(images, kept)
+    left = np.bincount(data.train[1], minlength=len(labels))
+    for k in kept:
+        left[k] -= per_class[k]
+    left -= class_sizes(images, left.tolist())
+    return max(int(left[kept].min()), 0) * len(kept)
 
 
 def make_image_sets(images: Images, seed: int) -> ImageSets:

@@ -174,10 +174,22 @@ def training_markdown(table: pd.DataFrame) -> str:
     return f"{_table(head + 'inner step | hypergradient', rows)}\n{made(table)}\n"
 
 
+def hardest_markdown(results: pd.DataFrame) -> str:
+    """All scores at the largest imbalance.
+
+    Args:
+        results: a row a method, imbalance and seed.
+    """
+    largest = results["imbalance"].max()
+    part = results[results["imbalance"] == largest]
+    return f"All scores at {largest:g}:\n\n{markdown(part)}"
+
+
 KINDS = {
     "run": run_markdown,
     "results": markdown,
     "overview": overview_markdown,
+    "hardest": hardest_markdown,
     "published": published_markdown,
     "summary": summary_markdown,
     "cost": cost_markdown,

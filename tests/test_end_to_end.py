@@ -173,6 +173,7 @@ def test_evaluate_again_gives_the_same_scores(tiny_run, tmp_path, capsys):
         (["--incidents.catalogue", "none.csv"], "no such file: none.csv"),
         (["--fields.variables=[msl, vo85]"], "Did you mean `vo850`"),
         (["--train.lerning_rate", "0.1"], "Did you mean `train.learning_rate`"),
+        (["--learning_rate", "0.1"], "Or is it `train.learning_rate`"),
         (["--patches.size", "80"], "`patches.size` must be at most"),
         (["--splits.target_per_group", "900"], "`splits.target_per_group`"),
         (["--train.steps", "many"], "train.steps"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data_pipelines.errors import InputError
 from data_pipelines.image_files import read_images
 from data_pipelines.image_store import write_image_store
-from data_pipelines.images import Images, class_sizes, make_image_sets
+from data_pipelines.images import Images, class_sizes, make_image_sets, spare_images
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
 from weather_tdr.cli import main
@@ -201,3 +201,13 @@ def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
 def test_bad_settings(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@pytest.mark.parametrize("values", [{"train_size": 60}, {"imbalance": "step", "factor": 3}])
+def test_spare_images_are_all_that_validation_can_have(values):
+    images = Images(**values)
+    spare, classes = spare_images(images), 2 if images.imbalance == "binary" else 10
+    assert spare > 0
+    assert len(make_image_sets(replace(images, validation_size=spare), 0).validation[1]) == spare
+    with pytest.raises(InputError, match="must give"):
+        make_image_sets(replace(images, validation_size=spare + classes), 0)

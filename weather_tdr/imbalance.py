@@ -6,7 +6,7 @@ from typing import Any
 
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.image_files import DATASETS
-from data_pipelines.images import Images
+from data_pipelines.images import Images, spare_images
 from data_pipelines.store import open_store
 from weather_tdr.config import Config
 from weather_tdr.plots.canvas import save_figure
@@ -28,7 +28,7 @@ def draw_imbalanced(
         output: folder of all runs.
         seed: of the draw.
         images: keys of `Images`; those left out keep their defaults, but for `validation_size`,
-            which is a fifth of `train_size` in a binary set, and `train_size`, which is all that
+            which is a fifth of `train_size` in a binary set (or what is left, if less), and `train_size`, which is all that
             there is in the others.
 
     Returns:
@@ -50,7 +50,8 @@ def draw_imbalanced(
                 f"It is for {'`long_tailed` and `step`' if binary else '`binary`'}."
             )
     if binary and "validation_size" not in images:  # a detector chooses its threshold there
-        wanted = replace(wanted, validation_size=-(-wanted.train_size // VALIDATION))
+        size = min(-(-wanted.train_size // VALIDATION), spare_images(wanted))
+        wanted = replace(wanted, validation_size=size)
     if not binary and "train_size" not in images:
         wanted = replace(wanted, train_size=0)  # as the literature has it
     config = Config(name=name, output=output, seed=seed, images=wanted)

@@ -76,7 +76,8 @@ class ResNet(nn.Module):
     """ResNet of three stages with 16, 32 and 64 channels (four times that with bottlenecks).
 
     Args:
-        depth: 6n + 2 (20, 32, 44, 56, 110); with bottlenecks 9n + 2 (29, 47, 56, 110, 164).
+        depth: 6n + 2 (20, 32, 44, 56, 110); with bottlenecks 9n + 2 (29, 47, 56, 110, 164), as a
+            block has three layers in place of two.
         channels: of the images.
         classes: number of logits.
         version: 1, or 2 with normalisation before the convolutions.
@@ -99,11 +100,15 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         each = 9 if bottleneck else 6
-        if depth < each + 2 or (depth - 2) % each or (bottleneck and version != 2):
+        if bottleneck and version != 2:
             raise InputError(
-                f"a ResNet{' with bottlenecks (version 2)' if bottleneck else ''} must have depth "
-                f"{each}n + 2, got {depth} (version {version}). Take {each * 3 + 2} or "
-                f"{each * 5 + 2}."
+                f"a ResNet with bottlenecks must be of version 2, got version {version}. Write "
+                f"`resnet{depth}_v2_bottleneck`."
+            )
+        if depth < each + 2 or (depth - 2) % each:
+            raise InputError(
+                f"a ResNet{' with bottlenecks' if bottleneck else ''} must have depth "
+                f"{each}n + 2, got {depth}. Take {each * 3 + 2} or {each * 5 + 2}."
             )
         block = _Block if version == 1 else _PreBottleneck if bottleneck else _PreBlock
         layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, 1, 1, bias=False)]

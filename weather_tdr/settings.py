@@ -215,7 +215,13 @@ def _check_override(kind: Any, key: str) -> None:
     for part in key.split("."):
         hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
         if part not in hints:
-            raise unknown_name("key", key, [done + v for v in hints])
+            inner = [
+                f"`{done}{k}.{part}`"
+                for k, v in hints.items()
+                if dataclasses.is_dataclass(v) and part in typing.get_type_hints(v)
+            ]
+            fix = f" Or is it {' or '.join(inner)}?" if inner else ""
+            raise unknown_name("key", key, [done + v for v in hints], fix)
         kind, done = hints[part], f"{done}{part}."
     if dataclasses.is_dataclass(kind):
         inside = ", ".join(f.name for f in dataclasses.fields(kind))

@@ -39,8 +39,9 @@ def published(results: pd.DataFrame | None = None) -> pd.DataFrame:
     """Published numbers, measured by others on other draws.
 
     Args:
-        results: a row a method, setting and seed; only numbers on the same data set at the same
-            imbalance with the same network are given. None: all.
+        results: a row a method, setting and seed; only numbers on the same data set (lossless
+            where `results` has JPEG) at the same imbalance with the same network are given.
+            None: all.
 
     Returns:
         ``dataset, imbalance, network, method, score, value, paper_of_the_method``.
@@ -49,7 +50,10 @@ def published(results: pd.DataFrame | None = None) -> pd.DataFrame:
     if results is None:
         return known
     keys = ["dataset", "imbalance", "network"]
-    return known.merge(results[keys].drop_duplicates(), on=keys)
+    shown = results[keys].drop_duplicates()
+    shown["dataset"] = shown["dataset"].str.replace("_jpeg", "")
+    shown["imbalance"] = shown["imbalance"].astype(float)
+    return known.merge(shown, on=keys)
 
 
 def overview(results: pd.DataFrame, score: str = "") -> pd.DataFrame:
@@ -80,7 +84,8 @@ def published_markdown(results: pd.DataFrame) -> str:
         return ""
     lines = [
         "",
-        "Published, as context: on other draws, with the set sizes and trainings of each paper:",
+        f"Published, as context (collected from the literature; other draws, sizes and trainings"
+        f"{', and lossless images' if results['dataset'].str.contains('_jpeg').any() else ''}):",
         "",
         "| imbalance | method | score | paper of the method |",
         "|---|---|---|---|",
@@ -189,4 +194,5 @@ def made(table: pd.DataFrame) -> str:
     if "date" not in table or table.empty:
         return ""
     commits = ", ".join(dict.fromkeys(map(str, table["commit"])))
-    return f"Measured {table['date'].max()}, commit {commits}."
+    dates = " to ".join(dict.fromkeys(map(str, (table["date"].min(), table["date"].max()))))
+    return f"Measured {dates}, commit {commits}."
