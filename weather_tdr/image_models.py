@@ -111,6 +111,7 @@ def _start_as_glorot(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
+            assert module.bias is not None
             nn.init.zeros_(module.bias)
 
 

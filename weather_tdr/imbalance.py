@@ -28,8 +28,8 @@ def draw_imbalanced(
         output: folder of all runs.
         seed: of the draw.
         images: keys of `Images`; those left out keep their defaults, but for `validation_size`,
-            which is a fifth of `train_size` in a binary set (or what is left, if less), and `train_size`, which is all that
-            there is in the others.
+            which is a fifth of `train_size` in a binary set (or what is left, if less), and
+            `train_size`, which is all that there is in the others.
 
     Returns:
         The folder, and the histogram of the training set as text.
