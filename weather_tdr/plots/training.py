@@ -45,12 +45,13 @@ def weight_history(histories: Mapping[str, pd.DataFrame], title: str = "") -> Fi
                 some = history[["step", name]].dropna()
                 colour = COLOURS[-2] if number else "0.55"
                 above.plot(some["step"], some[name], color=colour, label=label)
-        for group in _columns(history, "weight_"):
+        own = _columns(history, "weight_")
+        for group in own:
             weight, share = history[f"weight_{group}"], history.get(f"share_{group}")
             below.plot(history["step"], weight, label=group.replace("_", " "), **style(group))
             if share is not None:
                 below.plot(history["step"], share, ".", color=style(group)["color"], markersize=4)
-        if "share_" + next(iter(groups), "") in history:
+        if any(f"share_{group}" in history for group in own):
             below.plot([], [], ".", color="0.4", markersize=4, label="share drawn")
         moved = history["step"][history.get("target_loss", history["step"] * np.nan).notna()]
         if len(moved) and moved.index[0] > 0:  # until then training is ordinary
