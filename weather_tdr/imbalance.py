@@ -50,7 +50,8 @@ def draw_imbalanced(
                 f"It is for {'`long_tailed` and `step`' if binary else '`binary`'}."
             )
     if binary and "validation_size" not in images:  # a detector chooses its threshold there
-        size = min(-(-wanted.train_size // VALIDATION), spare_images(wanted))
+        fifth = -(-wanted.train_size // VALIDATION)
+        size = min(fifth, spare_images(wanted) or fifth)  # where nothing is left, the draw says so
         wanted = replace(wanted, validation_size=size)
     if not binary and "train_size" not in images:
         wanted = replace(wanted, train_size=0)  # as the literature has it

@@ -132,5 +132,6 @@ class Watch:
     def restore(self, state: dict[str, Any]) -> None:
         """Puts back what `state` gave."""
         self.drawn = torch.tensor(state["drawn"])
-        self.zeros, self.said, self.found = (state[k] for k in ("zeros", "said", "found"))
+        self.said, self.found = state["said"], state["found"]
+        self.zeros = state.get("zeros", [0] * len(self.names))  # not in older checkpoints
         self.scores = [(a, b) for a, b in state["scores"]]
