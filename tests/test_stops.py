@@ -56,7 +56,7 @@ def test_a_step_beyond_all_numbers_leaves_no_checkpoint(tmp_path):
 def test_the_error_names_the_samples_that_are_not_finite():
     train, target = toy(300, 0), toy(12, 1, 0.5)
     target.patches[3, 0, 0, 0] = torch.nan
-    with pytest.raises(InputError, match=r"first step.* with samples target 3, .*1 of them"):
+    with pytest.raises(InputError, match=r"first step, got samples target 3, .*1 of them"):
         fit(PatchNet(2, 8, 2, width=4), train, target, "tdr", Train(steps=5, batch=32))
     target.patches[3] = 0.0
     train.patches[17] = torch.inf

@@ -1,5 +1,6 @@
 """What a method means for one training: what is drawn, and what each step does with it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from weather_tdr.methods.tdr import Tdr
 from weather_tdr.optimizers import decay_of
 from weather_tdr.sampling import Batches, Shuffled
 
+PART = 256  # samples of a pass over the target set
 WEIGHTS = {
     "uniform": uniform,
     "inverse_frequency": inverse_frequency,
@@ -134,16 +136,29 @@ class Plan:
             p.requires_grad_(True)
         self.frozen = []
 
-    def target_loss(self, target: Batch) -> float:
+    def steers(self, step: int) -> bool:
+        """Whether the target set has begun to act on the training, by steering or fine-tuning."""
+        if self.method.target == "fine_tune":
+            return step >= self.tuned_from
+        start = self.method.tdr.start if isinstance(self.stepper, Tdr) else 0.0
+        return self.method.target == "steer" and step >= start * self.steps
+
+    def target_loss(self, take: Callable[[Tensor], Batch], index: Tensor) -> float:
         """Mean loss of the target set as the network is now, in evaluation mode.
 
         Args:
-            target: the whole set; on several ranks, each gives its part.
+            take: from positions to this rank's part of them.
+            index: positions of the whole set; taken in parts.
         """
         loss = (self.stepper if self.method.target == "steer" else self.tuner).loss
+        device = next(self.model.parameters()).device
+        total = torch.zeros((), dtype=torch.float64)
         with torch.no_grad(), eager(self.model), evaluating(self.model):
-            total = losses_of(loss, self.model(target.patches), target.labels).sum()
-        return float(ranks.sum_over_ranks([total])[0]) / ranks.total(len(target))
+            for part in map(take, torch.split(index, PART)):
+                if len(part):  # a rank may have no share
+                    losses = losses_of(loss, self.model(part.patches), part.labels)
+                    total += losses.double().sum().cpu()
+        return float(ranks.sum_over_ranks([total.float().to(device)])[0]) / len(index)
 
     def row(self, step: int) -> dict[str, float]:
         """Columns of the history."""

@@ -191,12 +191,15 @@ def fit(
         return score
 
     of_target = torch.arange(len(train_set), len(pool))
-    watched = recipe.target in ("steer", "fine_tune")
-    if recipe.target != "unused" and not math.isfinite(plan.target_loss(take(of_target, None))):
-        raise InputError(
-            "the target loss must be finite before the first step, got one that is not, with "
-            f"{named_samples(pool, of_target, len(train_set))}. Look for missing values."
-        )
+
+    def loss_of_target() -> float:
+        return plan.target_loss(lambda index: take(index, None), of_target)
+
+    if recipe.target != "unused" and not math.isfinite(loss_of_target()):
+        named = named_samples(pool, of_target, len(train_set))
+        if "not finite" in named:  # else the start of a very deep network
+            told = f"the target loss must be finite before the first step, got {named}"
+            raise InputError(f"{told}. Fill their missing values, or take them out.")
     begun = time.perf_counter() - seconds
     try:
         with compiled(model, settings.compile):
@@ -245,8 +248,8 @@ def fit(
                     if check and validate is not None:
                         with average.shown() if average else nullcontext():
                             row["validation_score"] = score = score_network(done)
-                            if watched:
-                                watch.validated(plan.target_loss(take(of_target, None)), score)
+                            if plan.steers(step):
+                                watch.validated(loss_of_target(), score)
                     log.add(row)
                     watch.look(row)
                 if check and writes:
