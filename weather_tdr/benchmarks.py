@@ -95,7 +95,8 @@ def run_benchmark(
             results[score] = math.nan
         write_atomically(folder / "results.csv", results.to_csv(index=False, float_format="%.6g"))
         write_atomically(folder / "table.md", benchmark_markdown(results))
-        figure = methods_figure(results, score, benchmark.name)
+        title = f"{benchmark.name}: {', '.join(results['dataset'].unique())}, {benchmark.network}"
+        figure = methods_figure(results, score, title)
         save_figure(figure, folder / "methods.png")
     return results
 

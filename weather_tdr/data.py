@@ -182,6 +182,11 @@ def digest(samples: Samples) -> str:
     return f"{found:08x}"
 
 
+def not_finite(batch: Batch) -> Tensor:
+    """Which samples have inputs that are not finite, shape (n,)."""
+    return ~torch.isfinite(batch.patches.flatten(1)).all(1).cpu()
+
+
 def named_samples(pool: Samples, index: Tensor, of_train: int) -> str:
     """Samples of a batch, for an error; those first whose values are not finite.
 
@@ -190,7 +195,7 @@ def named_samples(pool: Samples, index: Tensor, of_train: int) -> str:
         index: positions in the pool.
         of_train: number of samples of train.
     """
-    bad = ~torch.isfinite(pool[index].patches.flatten(1)).all(1).cpu()
+    bad = not_finite(pool[index])
     order = index[torch.argsort((~bad).int(), stable=True)].tolist()
     names = [f"train {i}" if i < of_train else f"target {i - of_train}" for i in order[:SHOWN]]
     if isinstance(pool, StoredSamples):

@@ -15,6 +15,7 @@ from weather_tdr.methods.method import Method
 from weather_tdr.train_settings import Train
 
 DEEPEST = 4  # of functions that hold functions
+METHODS = 2  # raised where a method comes to mean something else
 INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resumed run may change
 
 
@@ -33,7 +34,7 @@ def fingerprint(
         augment: of the inputs, or None.
     """
     decides: dict[str, object] = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
-    decides |= {"methods": asdict(recipe), "data": data}
+    decides |= {"methods": asdict(recipe), "version": METHODS, "data": data}
     decides["network"] = {k: list(p.shape) for k, p in model.named_parameters()}
     decides["model"] = _layers(model)
     decides["trained"] = [k for k, p in model.named_parameters() if p.requires_grad]

@@ -1,5 +1,7 @@
 """Networks of the image benchmarks, by name: LeNet5, ConvNets, an MLP, ResNets."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from data_pipelines.errors import InputError, unknown_name
@@ -17,12 +19,15 @@ class LeNet5(nn.Sequential):
         channels: of the images.
         size: points a side.
         classes: number of logits.
+        padded: images of less than 32 points get a border of 2.
 
     Source: LeCun et al. (1998), with rectifiers and maximum pooling in place of sigmoids.
     """
 
-    def __init__(self, channels: int = 1, size: int = 28, classes: int = 2) -> None:
-        border = 2 if size < 32 else 0
+    def __init__(
+        self, channels: int = 1, size: int = 28, classes: int = 2, *, padded: bool = True
+    ) -> None:
+        border = 2 if padded and size < 32 else 0
         left = ((size + 2 * border - 4) // 2 - 4) // 2
         super().__init__(
             nn.Conv2d(channels, 6, 5, padding=border),
@@ -50,33 +55,8 @@ class ConvNet(nn.Sequential):
         super().__init__(*layers, nn.Flatten(), nn.Linear(64 * (size // 8) ** 2, classes))
 
 
-class LeNet5Reference(nn.Sequential):
-    """LeNet without padding and with a Glorot start.
-
-    Source: the reference implementation of TDR (`BilevelLenet`).
-    """
-
-    def __init__(self, channels: int = 1, size: int = 28, classes: int = 2) -> None:
-        left = ((size - 4) // 2 - 4) // 2
-        super().__init__(
-            nn.Conv2d(channels, 6, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 16, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(16 * left * left, 120),
-            nn.ReLU(),
-            nn.Linear(120, 84),
-            nn.ReLU(),
-            nn.Linear(84, classes),
-        )
-        _start_as_glorot(self)
-
-
 class ConvNetReference(nn.Sequential):
-    """Four 3x3 convolutions without padding, dropout and a wide layer, with a Glorot start.
+    """Four 3x3 convolutions without padding, dropout and a wide layer.
 
     Source: the reference implementation of TDR (`BilevelConvNet`).
     """
@@ -103,16 +83,16 @@ class ConvNetReference(nn.Sequential):
             nn.Dropout(0.25),
             nn.Linear(1024, classes),
         )
-        _start_as_glorot(self)
 
 
-def _start_as_glorot(network: nn.Module) -> None:
-    """Uniform weights after Glorot and Bengio (2010), biases of zero."""
+def _glorot(network: nn.Module) -> nn.Module:
+    """The network with uniform weights after Glorot and Bengio (2010) and biases of zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             assert module.bias is not None
             nn.init.zeros_(module.bias)
+    return network
 
 
 class MLP(nn.Sequential):
@@ -135,7 +115,8 @@ class MLP(nn.Sequential):
 def make_network(name: str, channels: int = 3, size: int = 32, classes: int = 10) -> nn.Module:
     """A network by name: `lenet5`, `convnet`, `mlp`, `resnet32`, `resnet56_v2_bottleneck`, ...
 
-    `lenet5_reference` and `convnet_reference` are those of the reference implementation of TDR.
+    `lenet5_reference` and `convnet_reference` are those of the reference implementation of TDR
+    (`BilevelLenet`, `BilevelConvNet`), with its start: Glorot weights, biases of zero.
 
     Args:
         name: of the network.
@@ -149,12 +130,12 @@ def make_network(name: str, channels: int = 3, size: int = 32, classes: int = 10
     found = resnet(name, channels, classes)
     if found is not None:
         return found
-    made = {
+    made: dict[str, Callable[[int, int, int], nn.Module]] = {
         "lenet5": LeNet5,
         "convnet": ConvNet,
         "mlp": MLP,
-        "lenet5_reference": LeNet5Reference,
-        "convnet_reference": ConvNetReference,
+        "lenet5_reference": lambda *given: _glorot(LeNet5(*given, padded=False)),
+        "convnet_reference": lambda *given: _glorot(ConvNetReference(*given)),
     }
     if name not in made:
         raise unknown_name("`network`:", name, EXAMPLES)

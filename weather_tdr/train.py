@@ -16,7 +16,7 @@ from data_pipelines.errors import Diverged, InputError
 from weather_tdr import ranks
 from weather_tdr.augment import Augment
 from weather_tdr.checkpoints import Checkpoints, restore_training, training_state
-from weather_tdr.data import Batch, Samples, digest, named_samples
+from weather_tdr.data import Batch, Samples, digest, named_samples, not_finite
 from weather_tdr.devices import autocast, compiled, eager, evaluating, fits
 from weather_tdr.fingerprint import fingerprint
 from weather_tdr.fit_inputs import ready, settings_met, settings_of
@@ -195,11 +195,11 @@ def fit(
     def loss_of_target() -> float:
         return plan.target_loss(lambda index: take(index, None), of_target)
 
-    if recipe.target != "unused" and not math.isfinite(loss_of_target()):
+    unsound = recipe.target != "unused" and not math.isfinite(loss_of_target())
+    if unsound and not_finite(pool[of_target]).any():  # else the start of a very deep network
         named = named_samples(pool, of_target, len(train_set))
-        if "not finite" in named:  # else the start of a very deep network
-            told = f"the target loss must be finite before the first step, got {named}"
-            raise InputError(f"{told}. Fill their missing values, or take them out.")
+        told = f"the target loss must be finite before the first step, got {named}"
+        raise InputError(f"{told}. Fill their missing values, or take them out.")
     begun = time.perf_counter() - seconds
     try:
         with compiled(model, settings.compile):

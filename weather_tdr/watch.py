@@ -110,8 +110,8 @@ class Watch:
                 "overfit",
                 "the target loss has fallen and the validation score worsened over "
                 f"{WORSE} validations in a row: the training overfits the target set. Enlarge "
-                "`splits.target_per_group`, or lower `tdr.alpha`, `tdr.finish` or "
-                "`fine_tune_share` of the method.",
+                "`splits.target_per_group`, train for fewer steps, or lower what the method has of "
+                "`tdr.alpha`, `tdr.finish` and `fine_tune_share`.",
             )
 
     def _say(self, key: str, text: str) -> None:
@@ -132,6 +132,5 @@ class Watch:
     def restore(self, state: dict[str, Any]) -> None:
         """Puts back what `state` gave."""
         self.drawn = torch.tensor(state["drawn"])
-        self.said, self.found = state["said"], state["found"]
-        self.zeros = state.get("zeros", [0] * len(self.names))  # not in older checkpoints
+        self.zeros, self.said, self.found = (state[k] for k in ("zeros", "said", "found"))
         self.scores = [(a, b) for a, b in state["scores"]]

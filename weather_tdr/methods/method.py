@@ -23,6 +23,7 @@ Weighting = Literal[
     "learning_to_reweight",
     "meta_weight_net",
 ]
+TUNING = ("fine_tune_share", "fine_tune_rate", "fine_tune_layers")
 STEERED = ("tdr", "learning_to_reweight", "meta_weight_net")
 
 
@@ -103,8 +104,7 @@ class Method:
             and self.fine_tune_share == 0,
             "`fine_tune_share`, `fine_tune_rate` and `fine_tune_layers` act only with "
             "`target: fine_tune`": not tunes
-            and (self.fine_tune_share, self.fine_tune_rate, self.fine_tune_layers)
-            != (0.5, 1.0, "all"),
+            and any(getattr(self, key) != getattr(Method, key) for key in TUNING),
             "the settings under `tdr` act only with `weighting: tdr`": self.weighting != "tdr"
             and self.tdr != TdrSettings(),
             "a steered weighting starts with `tdr.start`, not with `deferred`": steered

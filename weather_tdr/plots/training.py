@@ -42,7 +42,7 @@ def weight_history(histories: Mapping[str, pd.DataFrame], title: str = "") -> Fi
         above, below = column[:2]
         for number, (name, label) in enumerate(LOSSES.items()):
             if name in history:
-                some = history[["step", name]].dropna()
+                some = history.loc[_moved(history, [name]), ["step", name]].dropna()
                 colour = COLOURS[-2] if number else "0.55"
                 above.plot(some["step"], some[name], color=colour, label=label)
         own = _columns(history, "weight_")
@@ -65,8 +65,8 @@ def weight_history(histories: Mapping[str, pd.DataFrame], title: str = "") -> Fi
         above.set_yscale("log")
         above.legend(fontsize=8)
         column[-1].set_xlabel("step")
-        below.set_ylim(bottom=0)
-        below.legend(fontsize=8)
+        below.set_ylim(0, 1.5 * below.get_ylim()[1])  # room for the legend
+        below.legend(fontsize=8, loc="upper left", ncols=2)
         for axes in column:
             axes.grid(color="0.92")
     panels[0, 0].set_ylabel("loss (nats)")
@@ -83,6 +83,11 @@ def _columns(history: pd.DataFrame, prefix: str) -> list[str]:
     return [str(c).removeprefix(prefix) for c in history if str(c).startswith(prefix)]
 
 
+def _moved(history: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """Rows that do not repeat the one before, as those after the last move of the weights do."""
+    return history[columns].ne(history[columns].shift()).any(axis=1)
+
+
 def _draw_directions(
     axes: Axes, history: pd.DataFrame, style: Callable[[str], dict[str, Any]]
 ) -> None:
@@ -92,7 +97,9 @@ def _draw_directions(
     if not names:
         axes.text(0.5, 0.5, "none logged", transform=axes.transAxes, ha="center", color="0.4")
         return
-    values = history[[f"hypergradient_{n}" for n in names]]
+    columns = [f"hypergradient_{n}" for n in names]
+    history = history[_moved(history, columns)]
+    values = history[columns]
     norm = np.sqrt((values**2).sum(axis=1, skipna=False))
     for name in names:
         line = values[f"hypergradient_{name}"] / norm.where(norm > 0)
