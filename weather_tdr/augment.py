@@ -10,45 +10,19 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from torch.nn.functional import pad
 
 from data_pipelines.errors import InputError
+from weather_tdr.photographs import Strong, crop_flip
 
 log = logging.getLogger(__name__)
-Augmentation = Literal["none", "crop_flip", "mirror"]
+Augmentation = Literal["none", "crop_flip", "strong", "mirror"]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-BORDER = 4
 # What changes sign between the hemispheres, by CF standard name or else by usual short name.
 ODD_NAMES = (  # a part of the standard name, or of a name in the file
     "northward", "vorticity", "y_wind", "v_component", "v component", "meridional",
     "streamfunction", "stream_function", "y_stress", "vwind", "vwnd", "v_wind",
 )  # fmt: skip
 ODD_SHORT = ("v", "vo", "vas", "vort", "pv", "rv", "va")  # without the level, such as vo850
-
-
-def crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image shifted by up to 4 points in both directions, and mirrored left to right or not.
-
-    What comes in from outside is 0, the mean of normalised images. For photographs: mirrored
-    digits are no digits, and mirrored winds no winds.
-
-    Args:
-        images: shape (n, channel, y, x).
-        generator: of the draws, on the CPU.
-
-    Source: the augmentation of CIFAR images in He et al. (2016), section 4.2.
-    """
-    n, channels, height, width = images.shape
-    shift = torch.randint(0, 2 * BORDER + 1, (2, n), generator=generator)
-    flip = torch.rand(n, generator=generator) < 0.5
-    rows = shift[0][:, None] + torch.arange(height)
-    along = torch.arange(width).expand(n, width)
-    columns = shift[1][:, None] + torch.where(flip[:, None], width - 1 - along, along)
-    rows, columns = rows.to(images.device), columns.to(images.device)
-    wide = pad(images, (BORDER,) * 4)
-    sample = torch.arange(n, device=images.device)[:, None, None, None]
-    channel = torch.arange(channels, device=images.device)[None, :, None, None]
-    return wide[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 @dataclass(frozen=True)
@@ -100,13 +74,16 @@ def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
     of_images = "dlat" not in store.attrs["grid"]
     if name == "none":
         return None
-    if name == "crop_flip":
+    mean, std = (store[k].to_numpy() for k in ("mean", "std"))
+    if name != "mirror":
         if not of_images:
             raise InputError(
-                "`train.augment` must not be crop_flip for fields, got it: east and west are not "
+                f"`train.augment` must not be {name} for fields, got it: east and west are not "
                 "alike. Use `mirror` or `none`."
             )
-        return crop_flip
+        if name == "crop_flip":
+            return crop_flip
+        return Strong(torch.from_numpy(mean), torch.from_numpy(std))
     if of_images or store.attrs["grid"].get("whole_field"):
         raise InputError(
             "`train.augment: mirror` is for patches of fields, got "
@@ -117,5 +94,4 @@ def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
     odd = np.array([b not in even and is_odd(b, s) for b, s in zip(base, standard, strict=True)])
     changed = ", ".join(dict.fromkeys(base[odd])) or "no variable"
     log.info("mirrored patches: north for south; %s changes its sign", changed)
-    mean, std = (store[k].to_numpy() for k in ("mean", "std"))
     return Mirror(torch.from_numpy(odd), torch.from_numpy(2.0 * mean / std))

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
 from weather_tdr import ranks
-from weather_tdr.augment import Augment, crop_flip
+from weather_tdr.augment import Augment
 from weather_tdr.data import Batch, Samples, StoredSamples, in_parts
 from weather_tdr.devices import eager, evaluating
 from weather_tdr.methods.tdr import Tdr
+from weather_tdr.photographs import crop_flip
 from weather_tdr.train_settings import Train
 
 
