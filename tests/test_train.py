@@ -172,8 +172,11 @@ def test_learning_rate_warms_up_and_falls():
     assert rates[0] < 0.02 and max(rates) == pytest.approx(1.0, rel=0.05)
     assert rates[-1] < 1e-5
     assert all(a >= b for a, b in itertools.pairwise(rates[100:]))
-    steps = [stepped(s, 800) for s in (0, 399, 400, 600, 700, 799)]
-    assert steps == pytest.approx([1, 1, 0.1, 0.01, 0.001, 0.001])
+
+
+def test_stepped_rate_falls_at_the_epochs_of_the_reference_implementation():
+    epochs = [stepped(100 * e + s, 20_000) for e in (90, 135, 181) for s in (0, 99, 100)]
+    assert epochs == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001])
 
 
 def relabelled(batch, label):

@@ -13,8 +13,11 @@ def cosine(step: int, steps: int) -> float:
 
 
 def stepped(step: int, steps: int) -> float:
-    """Divided by 10 after 1/2, 3/4 and 7/8 of the steps."""
-    return float(0.1 ** sum(step >= share * steps for share in (0.5, 0.75, 0.875)))
+    """Divided by 10 after 45.5, 68 and 91 % of the steps.
+
+    Source: the reference implementation of TDR: epochs 91, 136 and 182 of 200.
+    """
+    return float(0.1 ** sum(step >= round(share * steps) for share in (0.455, 0.68, 0.91)))
 
 
 def long_tail(step: int, steps: int) -> float:

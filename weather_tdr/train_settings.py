@@ -22,7 +22,7 @@ class Train:
         target_batch: samples of the target set a step; 0 is all of it.
         learning_rate: of SGD with momentum.
         schedule: `cosine`: 100 steps of warm-up, then half a cosine to zero; `constant`; `step`:
-            divided by 10 after 1/2, 3/4 and 7/8 of the steps; `long_tail`: 2.5 % of warm-up,
+            divided by 10 after 45.5, 68 and 91 % of the steps; `long_tail`: 2.5 % of warm-up,
             divided by 100 after 80 % and again after 90 %.
         augment: of the training samples: `none`; `crop_flip`: photographs shifted, and mirrored
             left to right; `strong`: then one of 14 changes of place or colour, and a square cut
