@@ -79,7 +79,7 @@ def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
         if not of_images:
             raise InputError(
                 f"`train.augment` must not be {name} for fields, got it: east and west are not "
-                "alike. Use `mirror` or `none`."
+                "alike, and values are no colours. Use `mirror` or `none`."
             )
         if name == "crop_flip":
             return crop_flip

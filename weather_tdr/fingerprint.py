@@ -15,7 +15,7 @@ from weather_tdr.methods.method import Method
 from weather_tdr.train_settings import Train
 
 DEEPEST = 4  # of functions that hold functions
-METHODS = 3  # raised where a method or schedule comes to mean something else
+METHODS = 3  # raised where a method, schedule or augmentation comes to mean something else
 INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resumed run may change
 
 

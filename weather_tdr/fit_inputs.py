@@ -212,10 +212,16 @@ def settings_met(
             f"{ranks.number()}. Start fewer."
         )
     if augment is None and settings.augment != "none":
-        if settings.augment != "crop_flip":
+        needed = {
+            "mirror": ("the variables", "`augment=augmentation('mirror', store)`"),
+            "strong": ("mean and deviation of each channel", "`augment=Strong(mean, std)`"),
+        }
+        if settings.augment in needed:
+            what, how = needed[settings.augment]
+            where = "augment" if settings.augment == "mirror" else "photographs"
             raise InputError(
-                f"`train.augment: {settings.augment}` needs to know the variables, got only "
-                "samples. Pass `augment=augmentation(name, store)`."
+                f"`train.augment: {settings.augment}` needs to know {what}, got only samples. Pass "
+                f"{how} of `weather_tdr.{where}`."
             )
         return crop_flip
     return augment

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
+from data_pipelines.errors import InputError
+
 BORDER = 4
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 LEVELS = 256
+SMALLEST = 4  # points a side
 Change = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -48,9 +51,12 @@ def _moved(entries: Callable[[Tensor], dict[tuple[int, int], Tensor]]) -> Change
     """
 
     def change(pixels: Tensor, strength: Tensor) -> Tensor:
-        theta = torch.eye(2, 3, device=pixels.device, dtype=pixels.dtype).repeat(len(pixels), 1, 1)
+        n, _, height, width = pixels.shape
+        theta = torch.eye(2, 3, device=pixels.device, dtype=pixels.dtype).repeat(n, 1, 1)
         for (row, column), value in entries(strength.flatten()).items():
             theta[:, row, column] = value
+        theta[:, 0, 1] *= height / width  # half sides are not alike
+        theta[:, 1, 0] *= width / height
         grid = affine_grid(theta, list(pixels.shape), align_corners=False)
         return grid_sample(pixels - 0.5, grid, align_corners=False) + 0.5
 
@@ -97,8 +103,9 @@ def _posterize(pixels: Tensor, strength: Tensor) -> Tensor:
 
 
 def _solarize(pixels: Tensor, strength: Tensor) -> Tensor:
-    """The negative of what is brighter than 1 - strength."""
-    return torch.where(pixels >= 1.0 - strength.abs(), 1.0 - pixels, pixels)
+    """The negative of what is as bright as level 256 (1 - strength) or brighter."""
+    bright = (LEVELS - 1) * pixels + 1e-4 >= LEVELS * (1.0 - strength.abs())
+    return torch.where(bright, 1.0 - pixels, pixels)
 
 
 def _autocontrast(pixels: Tensor, strength: Tensor) -> Tensor:
@@ -140,7 +147,7 @@ CHANGES: dict[str, Change] = {
 
 
 def squares(n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Squares of half a side around any point, shape (n, y, x); a part may lie outside.
+    """Squares of about half a side around any point, shape (n, y, x); a part may lie outside.
 
     Source: DeVries and Taylor (2017).
     """
@@ -156,22 +163,47 @@ def squares(n: int, height: int, width: int, generator: torch.Generator) -> Tens
 class Strong:
     """Photographs shifted and mirrored, then one change of `CHANGES`, then a square cut out.
 
-    Which change, and how strong, is drawn anew for each image, all alike. The square is 0, the mean
-    of normalised images.
+    For each image a change is drawn, each with equal probability, and its strength. The square is
+    0, the mean of normalised images.
 
     Attributes:
         mean: of each channel, in brightness from 0 to 1, shape (channel,).
         std: standard deviation, likewise.
 
-    Source: Müller and Hutter (2021), with the ranges of Cubuk et al. (2020).
+    Source: after Müller and Hutter (2021), with the ranges of their default set for 32 x 32 points
+    (shifts of at most 10). Here the change comes after the crop, strengths are continuous, and
+    places are interpolated, with middle grey outside.
     """
+
+    def __post_init__(self) -> None:
+        """Checks the statistics.
+
+        Raises:
+            InputError: they are not one finite mean and positive deviation a channel.
+        """
+        mean, std = self.mean, self.std
+        sound = mean.ndim == 1 and mean.shape == std.shape and torch.isfinite(mean).all()
+        if not (sound and (std > 0).all() and torch.isfinite(std).all()):
+            raise InputError(
+                "`Strong` needs the mean and the positive standard deviation of each channel, got "
+                f"{mean.tolist()} and {std.tolist()}."
+            )
 
     mean: Tensor
     std: Tensor
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Normalised images of shape (n, channel, y, x), each changed."""
-        n, _, height, width = images.shape
+        """Normalised images of shape (n, channel, y, x), each changed.
+
+        Raises:
+            InputError: other channels than there are statistics, or less than 4 points a side.
+        """
+        n, channels, height, width = images.shape
+        if channels != len(self.mean) or min(height, width) < SMALLEST:
+            raise InputError(
+                f"`train.augment: strong` takes images of {len(self.mean)} channels and at least "
+                f"{SMALLEST} points a side, got {channels} of {height} x {width}. Use `none`."
+            )
         mean, std = (t.to(images).reshape(1, -1, 1, 1) for t in (self.mean, self.std))
         pixels = (crop_flip(images, generator) * std + mean).clamp(0.0, 1.0)
         which = torch.randint(0, len(CHANGES), (n,), generator=generator)

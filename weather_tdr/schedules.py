@@ -1,5 +1,6 @@
 """Learning rates over the steps, as factors on `train.learning_rate`."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,7 +18,8 @@ def stepped(step: int, steps: int) -> float:
 
     Source: the reference implementation of TDR: epochs 91, 136 and 182 of 200.
     """
-    return float(0.1 ** sum(step >= round(share * steps) for share in (0.455, 0.68, 0.91)))
+    falls = (math.ceil(share * steps - 1e-6) for share in (0.455, 0.68, 0.91))
+    return float(0.1 ** sum(step >= fall for fall in falls))
 
 
 def long_tail(step: int, steps: int) -> float:

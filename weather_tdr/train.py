@@ -63,8 +63,8 @@ def fit(
         settings: how to train.
         folder: where `history.csv`, `checkpoints/` and `tensorboard/` go; None keeps nothing on
             disk.
-        augment: changes inputs of a batch, given a generator, as `settings.augment` says for the
-            patches of a store; by default only `crop_flip` does.
+        augment: changes inputs of a batch, given a generator; needed for what `settings.augment`
+            names, but for `crop_flip`: `augmentation(name, store)`, `Strong(mean, std)`.
         validate: score on validation, higher is better, at each checkpoint; on every rank.
         names: of the groups, for the history; numbers by default.
         identity: of the data, so that a checkpoint of other data is refused; by default their
@@ -144,8 +144,8 @@ def fit(
         state, facts = found
         if facts["settings"] != known:
             raise InputError(
-                f"{checkpoints} was made with other settings or data. Train without --resume, or "
-                "restore the settings."
+                f"{checkpoints} was made with other settings or data, or by another version. Train "
+                "without --resume, or restore the settings."
             )
         restore_training(state, model, optimizer)
         plan.restore(_part(state, "plan."))

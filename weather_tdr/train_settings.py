@@ -25,8 +25,9 @@ class Train:
             divided by 10 after 45.5, 68 and 91 % of the steps; `long_tail`: 2.5 % of warm-up,
             divided by 100 after 80 % and again after 90 %.
         augment: of the training samples: `none`; `crop_flip`: photographs shifted, and mirrored
-            left to right; `strong`: then one of 14 changes of place or colour, and a square cut
-            out; `mirror`: patches of fields as they would be in the other hemisphere.
+            left to right; `strong`: as `crop_flip`, then one of 13 changes of place or colour or
+            none, and a square cut out; `mirror`: patches of fields as they would be in the other
+            hemisphere.
         momentum: of SGD.
         weight_decay: L2 on the parameters.
         decay_on: `weights`: not on biases and the factors of BatchNorm; `all`.

@@ -27,7 +27,7 @@ class TdrSettings:
         realise: the weights as factors in the `loss`; as sampling `shares` of the groups in each
             batch; or `split` between both: sampled half way to equal shares, the rest in the loss.
         lag: a new weight acts from the next step on, not in the step that found it, which saves a
-            backward pass in forward mode.
+            backward pass, and the memory for it, in every way but `per_group`.
         hypergradient: `auto`, `per_group`, `forward_mode`, `double_backward`,
             `finite_difference`.
         lookahead: `sgd`, or `optimizer`: with the momentum or moments of the optimiser.
