@@ -175,6 +175,9 @@ class Strong:
     places are interpolated, with middle grey outside.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __post_init__(self) -> None:
         """Checks the statistics.
 
@@ -188,9 +191,6 @@ class Strong:
                 "`Strong` needs the mean and the positive standard deviation of each channel, got "
                 f"{mean.tolist()} and {std.tolist()}."
             )
-
-    mean: Tensor
-    std: Tensor
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Normalised images of shape (n, channel, y, x), each changed.
