@@ -105,6 +105,15 @@ def test_run_and_what_is_missing(tiny_run, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_a_set_of_many_classes_is_not_sent_to_train(tmp_path, capsys):
+    arguments = "imbalance --imbalance step --factor 5 --train-size 60 --name many --output"
+    main([*arguments.split(), str(tmp_path), "--quiet"])
+    text = told(tmp_path / "many")
+    assert "train 60 0, 60 1" in text and "weather-tdr benchmark" in text
+    assert "weather-tdr train" not in text
+    capsys.readouterr()
+
+
 def test_method_map_and_incidents(tiny_run):
     folder = tiny_run / "uniform"
     text, model = told(folder), json.loads((folder / "model.json").read_text())
