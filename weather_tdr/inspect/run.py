@@ -37,13 +37,11 @@ def inspect_run(folder: Path) -> Facts:
     facts.add("run", f"{folder}; {what}")
     todo: list[str] = []
     identity = _store_rows(folder, path, facts, todo)
-    if config.of_images and config.images.imbalance != "binary":
+    many = config.of_images and config.images.imbalance != "binary"
+    if many:
         facts.add("use", "no detector, which takes binary sets only: for `weather-tdr benchmark`, "
                   "or for `fit`")  # fmt: skip
-        if todo:
-            facts.add("to do", *todo)
-        return facts
-    methods = [load_method(m).name for m in config.train.methods]
+    methods = [] if many else [load_method(m).name for m in config.train.methods]
     others = sorted(
         p.parent.name for p in folder.glob("*/scores.json") if p.parent.name not in methods
     )
