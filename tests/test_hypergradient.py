@@ -120,7 +120,9 @@ def problem(name, groups=3, kind="groups", seed=0):
         group[group == 1] = 2
     patches, labels = torch.randn(n, *shape).double(), torch.randint(0, 2, (n,))
     batch = Batch(patches, labels, labels if kind == "classes" else group)
-    target = Batch(torch.randn(6, *shape).double(), torch.randint(0, 2, (6,)), torch.zeros(6))
+    target = Batch(
+        torch.randn(6, *shape).double(), torch.randint(0, 2, (6,)), torch.zeros(6).long()
+    )
     weights = torch.rand(2 if kind == "classes" else groups).double()
     return model, batch, target, weights / weights.sum()
 
@@ -255,7 +257,7 @@ def test_closed_form_of_a_quadratic_problem(way):
 
     one = torch.ones(2, 1).double()
     batch = Batch(one, a, torch.tensor([0, 1]))
-    target = Batch(one[:1], torch.tensor([t]).double(), torch.zeros(1))
+    target = Batch(one[:1], torch.tensor([t]).double(), torch.tensor([0]))
     slopes = 2 * (p0 - a)
     ahead = p0 - ETA * ((w * slopes).sum() / 2 + L2 * p0)
     wanted = -ETA / 2 * slopes * (2 * (ahead - t) + L2 * ahead)

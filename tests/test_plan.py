@@ -6,9 +6,10 @@ from test_train import toy
 from torch.nn.functional import cross_entropy
 
 from data_pipelines.schema import GROUPS, LABELS
+from weather_tdr.fit_inputs import by_weight
 from weather_tdr.methods.method import Method, load_method
 from weather_tdr.models import PatchNet
-from weather_tdr.plan import by_weight, make_plan
+from weather_tdr.plan import make_plan
 from weather_tdr.sampling import Batches, Shuffled, split_batch
 
 

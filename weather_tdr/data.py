@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,20 +30,46 @@ FREE_SHARE = 0.3  # of the free memory that samples may take; there are moments 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples in memory: normalised patches, labels and groups."""
+    """Samples in memory: normalised patches, labels and groups.
+
+    Raises:
+        InputError: not three tensors of one length, or labels or groups of another kind or shape;
+            `Batch.of` takes more kinds.
+    """
 
     patches: Tensor  # (n, variable, y, x) float32, zero mean and unit variance over training dates
-    labels: Tensor  # (n,) int64
+    labels: Tensor  # (n,) int64; floating-point numbers of any shape for a loss of one's own
     groups: Tensor  # (n,) int64
 
+    def __post_init__(self) -> None:
+        """Looks at kinds and shapes, which costs nothing, not at values."""
+        given = self._tensors()
+        if not all(isinstance(t, Tensor) for t in given):
+            told = ", ".join(type(t).__name__ for t in given)
+            raise InputError(f"`Batch` must have three tensors, got {told}. Use `Batch.of`.")
+        shapes = ", ".join(str(tuple(t.shape)) for t in given)
+        if len({len(t) if t.ndim else -1 for t in given}) > 1:
+            raise InputError(f"inputs, labels and groups must be of one length, got {shapes}.")
+        labels, groups = self.labels.dtype, self.groups.dtype
+        known = labels == torch.int64 or labels.is_floating_point
+        if not known or groups != torch.int64 or self.groups.ndim != 1:
+            raise InputError(
+                f"labels and groups must be int64, and groups one a sample, got {labels} and "
+                f"{groups} of shapes {shapes}. Use `Batch.of`, or `.long()`."
+            )
+
     @classmethod
-    def of(cls, data: tuple[Tensor, ...]) -> "Batch":
+    def of(cls, data: tuple[Any, ...]) -> "Batch":
         """From a tuple of inputs, labels and, if they are not the labels, groups.
 
+        Args:
+            data: arrays of torch, numpy, xarray or pandas.
+
         Raises:
-            InputError: not two or three tensors of one length, or labels or groups that are no
-                whole numbers.
+            InputError: not two or three arrays of numbers of one length, masked values, or labels
+                or groups that are no whole numbers.
         """
+        data = tuple(map(tensor_of, data))
         if len(data) not in (2, 3) or len({len(t) for t in data}) != 1 or len(data[0]) == 0:
             raise InputError(
                 "samples must be a tuple of inputs, labels and (if wanted) groups of one length, "
@@ -50,7 +77,7 @@ class Batch:
             )
         labels = _whole_numbers("labels", data[1])
         groups = _whole_numbers("groups", data[2]) if len(data) == 3 else labels
-        return cls(torch.as_tensor(data[0]), labels, groups)
+        return cls(data[0], labels, groups)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,8 +111,34 @@ class Batch:
         return Batch(self.patches.to(device), self.labels.to(device), self.groups.to(device))
 
 
+def tensor_of(values: Any) -> Tensor:
+    """A tensor of an array of any library.
+
+    Raises:
+        InputError: no array of numbers, or one with masked values.
+    """
+    if isinstance(values, Tensor) and values.ndim:
+        return values
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"samples must have no masked values, got {int(np.ma.getmaskarray(values).sum())} of "
+            f"{values.size}. Leave out the samples that have some, or give values by `.filled()`."
+        )
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # ragged, or no array at all
+        array = np.asarray(None)
+    kind = array.dtype.newbyteorder("=")
+    if kind.kind not in "biufc" or array.ndim == 0:
+        told = f"one of {kind}" if array.ndim else f"`{type(values).__name__}`"
+        raise InputError(f"samples must be arrays of numbers, got {told}. Number them.")
+    if kind in (np.longdouble, np.clongdouble):
+        kind = np.dtype(np.float64 if kind.kind == "f" else np.complex128)
+    # Flipped axes, other orders of bytes and read-only views, which torch does not take.
+    return torch.from_numpy(np.require(array, kind, ["C", "W"]))
+
+
 def _whole_numbers(name: str, values: Tensor) -> Tensor:
-    values = torch.as_tensor(values)
     whole = values.long()
     if values.ndim != 1 or not torch.equal(whole.to(values.dtype), values):
         raise InputError(

@@ -20,9 +20,15 @@ INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resum
 
 
 def fingerprint(
-    settings: Train, recipe: Method, data: str, model: nn.Module, loss: object, augment: object
+    settings: Train,
+    recipe: Method,
+    data: str,
+    model: nn.Module,
+    loss: object,
+    augment: object,
+    names: tuple[str, ...] = (),
 ) -> str:
-    """JSON text of settings, method, data, network, loss and augmentation.
+    """JSON text of settings, method, data, network, loss, augmentation and names.
 
     Args:
         settings: how to train.
@@ -32,9 +38,11 @@ def fingerprint(
             of its parameters and which of them are trained are told.
         loss: of one's own, or "".
         augment: of the inputs, or None.
+        names: of the groups, which are columns of the history.
     """
     decides: dict[str, object] = {k: v for k, v in asdict(settings).items() if k not in INDIFFERENT}
     decides |= {"methods": asdict(recipe), "version": METHODS, "data": data}
+    decides["names"] = names
     decides["network"] = {k: list(p.shape) for k, p in model.named_parameters()}
     decides["model"] = _layers(model)
     decides["trained"] = [k for k, p in model.named_parameters() if p.requires_grad]

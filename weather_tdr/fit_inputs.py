@@ -1,9 +1,9 @@
 """What `fit` is given, made ready: arrays as tensors of the network's type, and checked."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from weather_tdr import ranks
 from weather_tdr.augment import Augment
 from weather_tdr.data import Batch, Samples, StoredSamples, in_parts
 from weather_tdr.devices import eager, evaluating
+from weather_tdr.methods.method import Method
 from weather_tdr.methods.tdr import Tdr
 from weather_tdr.photographs import crop_flip
 from weather_tdr.train_settings import Train
@@ -54,6 +55,25 @@ def ready(model: nn.Module, train: Any, target: Any) -> tuple[Samples, Samples]:
     return both["train"], both["target"]
 
 
+def folder_made(folder: Path | str | None) -> Path | None:
+    """The folder, which then exists.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    if folder is None:
+        return None
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"`folder` must be a folder to write into, got {path} ({error.strerror}). Choose "
+            "another."
+        ) from error
+    return path
+
+
 def _samples(name: str, data: Any) -> Samples:
     if isinstance(data, Batch | StoredSamples):
         return data
@@ -62,18 +82,7 @@ def _samples(name: str, data: Any) -> Samples:
             f"`{name}` must be a tuple of inputs and labels, got {type(data).__name__}. Give every "
             "method a small, balanced target set; those that do not use it leave it alone."
         )
-    return Batch.of(tuple(_tensor(values) for values in data))
-
-
-def _tensor(values: Any) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    array = np.asarray(values)
-    if array.dtype.kind not in "biufc":
-        raise InputError(
-            f"samples must be arrays of numbers, got one of {array.dtype}. Number them."
-        )
-    return torch.as_tensor(array)
+    return Batch.of(tuple(data))
 
 
 def _check_labels(model: nn.Module, few: Batch, both: dict[str, Samples]) -> None:
@@ -133,6 +142,54 @@ def refuse_own(rule: Tdr, number: int) -> None:
             f"`Tdr` must have only `settings` and `loss` in `fit`, got also {', '.join(own)}, "
             "which `fit` takes from its own settings. Leave them out."
         )
+
+
+def by_weight(
+    train: Samples, target: Samples, method: Method, names: tuple[str, ...] = ()
+) -> tuple[Samples, Samples, tuple[str, ...]]:
+    """The samples with the groups that weights belong to: classes, or the groups that occur.
+
+    Args:
+        train: training samples.
+        target: the target set.
+        method: decides by `weights_per`.
+        names: of all groups; by default numbers.
+
+    Returns:
+        Train and target with groups 0, 1, ... that all occur, and the names of these.
+
+    Raises:
+        InputError: a negative group, a name twice, or names of groups in place of classes.
+    """
+    names = tuple(map(str, names))
+    if method.weights_per == "class":
+        groups, classes = (
+            1 + max(int(getattr(b, what).max()) for b in (train, target))
+            for what in ("groups", "labels")
+        )
+        if len(names) == groups > classes:
+            raise InputError(
+                f"`names` must name the {classes} classes, to which the weights of "
+                f"`{method.name}` belong, got {', '.join(names)}, as many as there are groups. "
+                "Name the classes."
+            )
+        train, target = (b.with_groups(b.labels) for b in (train, target))
+    present = torch.unique(torch.cat([train.groups, target.groups]))
+    if int(present.min()) < 0:
+        raise InputError(
+            f"groups must be numbered from 0, got {int(present.min())}. Number them anew."
+        )
+    if names and int(present.max()) >= len(names):
+        raise InputError(
+            f"`names` must name each of the {int(present.max()) + 1} groups, got "
+            f"{', '.join(names)}. Add the others, or leave `names` out."
+        )
+    known = bool(names)
+    told = tuple(names[int(k)] if known else str(int(k)) for k in present)
+    if len(set(told)) < len(told):
+        raise InputError(f"`names` of the groups must differ, got {', '.join(told)}. Rename some.")
+    train, target = (b.with_groups(torch.searchsorted(present, b.groups)) for b in (train, target))
+    return train, target, told
 
 
 def check_groups(train: Samples, target: Samples, names: tuple[str, ...]) -> None:

@@ -68,7 +68,10 @@ def draw_imbalanced(
         bar = "#" * max(round(BAR * n / largest), 1)
         rest = ", ".join(f"{counts[s][label]} {s}" for s in counts if s != "train")
         lines.append(f"{label:>{width}} {n:6} {bar:{BAR}} ({rest})")
-    if binary:
+    if binary and not wanted.validation_size:
+        lines.append("A detector chooses its threshold on validation, of which this set has none; "
+                     "it is for `fit`.")  # fmt: skip
+    elif binary:
         lines.append(f"Next: weather-tdr run {config.folder / 'config.yaml'}")
     else:
         lines.append("A detector takes binary sets only; sets of more classes are for "

@@ -11,7 +11,11 @@ from data_pipelines.errors import InputError
 from weather_tdr import ranks
 from weather_tdr.data import Batch, Samples
 from weather_tdr.devices import eager, evaluating
-from weather_tdr.fit_inputs import check_groups, check_overlap, refuse_own
+from weather_tdr.fit_inputs import (
+    check_groups,
+    check_overlap,
+    refuse_own,
+)
 from weather_tdr.layers import last_layer
 from weather_tdr.methods.losses import Loss, cross_entropy, losses_of, make_loss, margin_scale
 from weather_tdr.methods.method import STEERED, Method
@@ -259,40 +263,3 @@ def make_plan(
         steps=steps,
         tuned_from=round(steps * (1 - method.fine_tune_share)) if tuning else steps,
     )
-
-
-def by_weight(
-    train: Samples, target: Samples, method: Method, names: tuple[str, ...] = ()
-) -> tuple[Samples, Samples, tuple[str, ...]]:
-    """The samples with the groups that weights belong to: classes, or the groups that occur.
-
-    Args:
-        train: training samples.
-        target: the target set.
-        method: decides by `weights_per`.
-        names: of all groups; by default numbers.
-
-    Returns:
-        Train and target with groups 0, 1, ... that all occur, and the names of these.
-
-    Raises:
-        InputError: a negative group, or a name twice.
-    """
-    if method.weights_per == "class":
-        train, target = (b.with_groups(b.labels) for b in (train, target))
-    present = torch.unique(torch.cat([train.groups, target.groups]))
-    if int(present.min()) < 0:
-        raise InputError(
-            f"groups must be numbered from 0, got {int(present.min())}. Number them anew."
-        )
-    if names and int(present.max()) >= len(names):
-        raise InputError(
-            f"`names` must name each of the {int(present.max()) + 1} groups, got "
-            f"{', '.join(names)}. Add the others, or leave `names` out."
-        )
-    known = bool(names)
-    told = tuple(names[int(k)] if known else str(int(k)) for k in present)
-    if len(set(told)) < len(told):
-        raise InputError(f"`names` of the groups must differ, got {', '.join(told)}. Rename some.")
-    train, target = (b.with_groups(torch.searchsorted(present, b.groups)) for b in (train, target))
-    return train, target, told

@@ -170,8 +170,8 @@ def _in_our_words(error: Exception) -> str:
             known = [c.strip(" '") for c in choices[1].split(",")]
             return f"`{key}`: {unknown_name('choice', value, known)}"
         plain = re.sub(r"<class '(\w+)'>", r"\1", kind)
-        fix = f" Write [{value}]." if plain == "list" else ""
-        return f"`{key}` must be {KINDS.get(plain, plain)}, got {value}.{fix}"
+        fix = f" Write [{value}]." if plain == "list" and "[" not in value else ""
+        return f"`{key}` must be {KINDS.get(plain, plain)}, got {value or 'nothing'}.{fix}"
     if lacks := re.search(r"argument (--\S+): expected one argument", text):
         return f"`{lacks[1]}` needs a value, got none. Write {lacks[1]}=VALUE."
     if odd := re.search(r"unrecognized arguments: (.*)$", text):
@@ -236,6 +236,12 @@ def check_keys(values: dict[str, Any], kind: type, prefix: str = "") -> None:
         if key not in valid:
             raise unknown_name("key", f"{prefix}{key}", [f"{prefix}{v}" for v in valid])
         inner = valid[key]
+        optional = type(None) in typing.get_args(inner) or dataclasses.is_dataclass(inner)
+        if value is None and not optional:
+            raise InputError(
+                f"`{prefix}{key}` must have a value, got none. Give one, or delete the line for "
+                "the default."
+            )
         if dataclasses.is_dataclass(inner):
             if not isinstance(value, dict):
                 raise InputError(

@@ -19,11 +19,11 @@ from weather_tdr.checkpoints import Checkpoints, restore_training, training_stat
 from weather_tdr.data import Batch, Samples, digest, named_samples, not_finite
 from weather_tdr.devices import autocast, compiled, eager, evaluating, fits
 from weather_tdr.fingerprint import fingerprint
-from weather_tdr.fit_inputs import ready, settings_met, settings_of
+from weather_tdr.fit_inputs import by_weight, folder_made, ready, settings_met, settings_of
 from weather_tdr.methods.method import Method, method_of
 from weather_tdr.methods.tdr import Tdr
 from weather_tdr.optimizers import Average, make_optimizer
-from weather_tdr.plan import by_weight, make_plan
+from weather_tdr.plan import make_plan
 from weather_tdr.schedules import SCHEDULES
 from weather_tdr.train_log import TrainLog
 from weather_tdr.train_settings import Train
@@ -40,7 +40,7 @@ def fit(
     method: str | Path | Method | Tdr = "tdr",
     settings: Train | None = None,
     *,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     augment: Augment | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     names: tuple[str, ...] = (),
@@ -84,7 +84,6 @@ def fit(
         RankLost: another process has died.
     """
     settings = settings_of(settings)
-    folder = None if folder is None else Path(folder)
     recipe = method_of(method)
     augment = settings_met(settings, augment, validate)
     train_set, target_set, names = by_weight(*ready(model, train, target), recipe, names)
@@ -127,7 +126,7 @@ def fit(
     watch = Watch(plan.names, settings.log_every)
     best = Best()
     first, seconds = 0, 0.0
-
+    folder = folder_made(folder)
     writes = folder is not None and ranks.rank() == 0
     log = TrainLog(
         recipe.name,
@@ -139,7 +138,8 @@ def fit(
     checkpoints = Checkpoints(
         None if folder is None else folder / "checkpoints", settings.keep_checkpoints
     )
-    known = fingerprint(settings, recipe, identity, model, getattr(method, "loss", ""), augment)
+    loss = getattr(method, "loss", "")
+    known = fingerprint(settings, recipe, identity, model, loss, augment, names)
     if resume and (found := checkpoints.latest()) is not None:
         state, facts = found
         if facts["settings"] != known:

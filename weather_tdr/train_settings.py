@@ -95,6 +95,11 @@ class Train:
         for name in ("epochs", "weight_decay", "clip", "target_batch", "patience", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"`train.{name}` must not be negative, got {getattr(self, name)}.")
+        if self.epochs == float("inf") or self.seed >= 2**63:
+            raise InputError(
+                "`train.epochs` must be finite and `train.seed` below 2**63, got "
+                f"{self.epochs} and {self.seed}."
+            )
         if self.schedule not in SCHEDULES:
             raise InputError(
                 f"`train.schedule` must be one of {', '.join(SCHEDULES)}, got `{self.schedule}`."

@@ -3,6 +3,7 @@
 Each is a small YAML file, `configs/methods/NAME.yaml` or one of the user's own.
 """
 
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -65,6 +66,11 @@ class Method:
             InputError: with the reason.
         """
         check_kinds(self, f"{self.name}: ")
+        if not re.fullmatch(r"\w[\w +-]*", self.name) or self.name == "figures":
+            raise InputError(
+                f"`name` of a method must be letters, digits, `_`, `-` and `+`, since a folder of "
+                f"the run gets it, and not `figures`, got `{self.name}`. Choose another."
+            )
         if not self.fine_tune_rate > 0:
             raise InputError(
                 f"{self.name}: `fine_tune_rate` must be positive, got {self.fine_tune_rate}."

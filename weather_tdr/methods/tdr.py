@@ -1,5 +1,6 @@
 """Targeted data-driven regularization: the target set steers the group weights."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from weather_tdr.methods.tdr_settings import TdrSettings
 
 __all__ = ["Tdr", "TdrSettings"]
 
+log = logging.getLogger(__name__)
 MEMORY = 0.9  # of the running mean of normalised hypergradients
 HIGHEST = 100.0  # upper limit of a weight in the projection of the reference implementation
 
@@ -55,8 +57,14 @@ class Tdr:
         """Sets the first weights.
 
         Raises:
-            InputError: one group.
+            InputError: one group, or settings or a loss that are none.
         """
+        if not isinstance(self.settings, TdrSettings) or not callable(self.loss):
+            raise InputError(
+                "`Tdr` must have `TdrSettings` and a function as loss, got "
+                f"{type(self.settings).__name__} and {type(self.loss).__name__}. Write "
+                "`Tdr(settings=TdrSettings(every=5))`; a loss by its name is one of a method."
+            )
         if self.groups:
             self._refuse_one_group()
         if len(self.weights) == 0 and self.groups:
@@ -91,6 +99,13 @@ class Tdr:
             raise InputError(
                 "`steps_in_all` must be positive for `tdr.start` or `tdr.finish`, got "
                 f"{self.steps_in_all}. Give the number of steps of the whole training."
+            )
+        if self.steps_in_all and ranks.rank() == 0 and not self.settings.moves(self.steps_in_all):
+            log.warning(
+                "the weights of TDR never move: between `tdr.start` and `tdr.finish` of %d steps "
+                "lies no multiple of `tdr.every` (%d). Train for longer, or lower it.",
+                self.steps_in_all,
+                self.settings.every,
             )
         w = self.weights
         if w.shape != (self.groups,) or not ((w >= 0).all() and abs(float(w.sum()) - 1.0) < 1e-3):

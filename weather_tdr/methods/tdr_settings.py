@@ -1,5 +1,6 @@
 """The settings of TDR, checked."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,9 +58,10 @@ class TdrSettings:
             InputError: an unknown word, or a number out of range.
         """
         check_kinds(self, "tdr.")
-        if not self.alpha > 0 or self.every < 1:
+        if not 0 < self.alpha < float("inf") or self.every < 1:
             raise InputError(
-                f"`tdr.alpha` and `tdr.every` must be positive, got {self.alpha} and {self.every}."
+                f"`tdr.alpha` and `tdr.every` must be positive and finite, got {self.alpha} and "
+                f"{self.every}."
             )
         for name in ("start", "floor", "pull", "average", "finish"):
             if not 0 <= getattr(self, name) < 1:
@@ -76,3 +78,8 @@ class TdrSettings:
                 "`tdr.pull` acts on logits, which `update: projected` has not. "
                 "Use `exponentiated` or `normalised`."
             )
+
+    def moves(self, steps: int) -> bool:
+        """Whether the weights move at all in a training of so many steps."""
+        first = math.ceil(self.start * steps / self.every) * self.every
+        return first < steps * (1.0 - self.finish)
