@@ -11,11 +11,7 @@ from data_pipelines.errors import InputError
 from weather_tdr import ranks
 from weather_tdr.data import Batch, Samples
 from weather_tdr.devices import eager, evaluating
-from weather_tdr.fit_inputs import (
-    check_groups,
-    check_overlap,
-    refuse_own,
-)
+from weather_tdr.fit_inputs import check_groups, check_overlap, refuse_own
 from weather_tdr.layers import last_layer
 from weather_tdr.methods.losses import Loss, cross_entropy, losses_of, make_loss, margin_scale
 from weather_tdr.methods.method import STEERED, Method

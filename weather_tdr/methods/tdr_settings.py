@@ -81,5 +81,5 @@ class TdrSettings:
 
     def moves(self, steps: int) -> bool:
         """Whether the weights move at all in a training of so many steps."""
-        first = math.ceil(self.start * steps / self.every) * self.every
+        first = -(-math.ceil(self.start * steps) // self.every) * self.every
         return first < steps * (1.0 - self.finish)
