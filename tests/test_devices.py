@@ -1,4 +1,5 @@
 import copy
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from test_train import run, toy
 from torch import nn
 
 from data_pipelines.errors import InputError
-from weather_tdr import data
+from weather_tdr import data, devices
 from weather_tdr.data import StoredSamples, load_split, positions, samples_to_train
 from weather_tdr.devices import autocast, fits, pick_device
 from weather_tdr.methods.hypergradient import hypergradient
@@ -94,6 +95,49 @@ def test_ordinary_passes_are_compiled_and_extra_ones_are_not(monkeypatch, method
 
 
 nn.Module_compile = nn.Module.compile
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [("uniform", 21), (AT_ONCE, 19), ("learning_to_reweight", 0), ("fine_tune_target", 10)],
+)
+def test_ordinary_passes_are_replayed_and_extra_ones_are_not(monkeypatch, method, count):
+    """A graph that is none: it counts. Fine-tuning has batches of another size."""
+    passes = []
+
+    @contextmanager
+    def replayed(model, example, precision):
+        plain = model.forward
+        assert example.shape == (32, 2, 8, 8)
+
+        def recorded(inputs):
+            passes.append(len(inputs))
+            return plain(inputs)
+
+        model.forward = devices.Replay(plain, recorded, model, example)
+        yield
+        del model.forward
+
+    monkeypatch.setattr(devices, "replayed", replayed)
+    results = {}
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        model = PatchNet(2, 8, 2, width=4, dropout=0.0)
+        settings = Train(steps=21, batch=32, cuda_graph=wanted, checkpoint_every=10)
+        fit(model, toy(200, 0), toy(12, 1, 0.5), method, settings, validate=lambda m: 0.5)
+        results[wanted] = model.state_dict()
+    assert passes == [32] * count
+    for name, value in results[False].items():
+        assert torch.equal(results[True][name], value), name
+
+
+def test_a_graph_needs_a_gpu_and_no_compiler():
+    model = PatchNet(2, 8, 2, width=4)
+    with pytest.raises(InputError, match=r"`train.cuda_graph` must be false but on a GPU, got cpu"):
+        fit(model, toy(200, 0), toy(12, 1, 0.5), "tdr", Train(steps=5, batch=32, cuda_graph=True))
+    assert "forward" not in vars(model)
+    with pytest.raises(InputError, match="must not both be true"):
+        Train(compile=True, cuda_graph=True)
 
 
 def test_samples_that_do_not_fit_stay_in_the_store_and_give_the_same_network(tiny_run, monkeypatch):

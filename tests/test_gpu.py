@@ -10,7 +10,7 @@ from test_hypergradient import losses, problem, relative
 from test_train import Killed, run, toy
 
 from weather_tdr.data import Batch
-from weather_tdr.devices import autocast
+from weather_tdr.devices import autocast, replayed
 from weather_tdr.evaluate import class_probabilities
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.hypergradient import hypergradient
@@ -140,6 +140,48 @@ def test_compiled_passes_give_the_same_network():
         found[wanted] = model.cpu().state_dict()
     for name, value in found[False].items():
         torch.testing.assert_close(found[True][name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+NETWORKS = {
+    "patchnet": lambda dropout: PatchNet(2, 8, 2, width=6, dropout=dropout),
+    "resnet20": lambda _: make_network("resnet20", 2, 8, 2),
+}
+
+
+@pytest.mark.parametrize("method", ["uniform", "tdr", "tdr_faithful", "fine_tune_last_layer"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_replayed_passes_give_the_same_network(method, network):
+    found = {}
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        model = NETWORKS[network](0.0).to(GPU)
+        settings = {"steps": 30, "learning_rate": 0.01, "cuda_graph": wanted}
+        run(None, method, model, s=settings)
+        assert "forward" not in vars(model)
+        found[wanted] = model.cpu().state_dict()
+    for name, value in found[False].items():
+        torch.testing.assert_close(found[True][name], value, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_replayed_passes_draw_a_new_dropout_each_time_and_resume(tmp_path):
+    def fresh():
+        torch.manual_seed(0)
+        return NETWORKS["patchnet"](0.5).to(GPU)
+
+    model, like = fresh(), torch.ones(16, 2, 8, 8, device=GPU)
+    with replayed(model, like, "float32"):
+        first, second = model(like).clone(), model(like).clone()
+    assert not torch.allclose(first, second)
+    graph = {"cuda_graph": True, "precision": "bfloat16"}
+    whole, _ = run(tmp_path / "whole", "tdr", fresh(), s=graph)
+    folder = tmp_path / "parts"
+    run(folder, "tdr", fresh(), s=graph)
+    (folder / "checkpoints" / "step_000000060.safetensors").unlink()
+    resumed, _ = run(folder, "tdr", fresh(), resume=True, s=graph)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(
+            resumed.state_dict()[name], value, rtol=1e-2, atol=1e-3, msg=name
+        )
 
 
 def test_probabilities_are_those_of_the_cpu(tiny_run):

@@ -1,13 +1,14 @@
 """Where a network trains, in which precision, compiled or not."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
+from weather_tdr.methods.randomness import Randomness
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "bfloat16"]
@@ -60,17 +61,95 @@ def fits(size: int, device: torch.device) -> bool:
     return size <= ROOM * free
 
 
+def faster(
+    model: nn.Module, example: Tensor, precision: Precision, compiles: bool, replays: bool
+) -> AbstractContextManager[None]:
+    """The network's passes in ordinary steps compiled, replayed as a CUDA graph, or as they are."""
+    if replays:
+        return replayed(model, example, precision)
+    return compiled(model) if compiles else nullcontext()
+
+
 @contextmanager
-def compiled(model: nn.Module, wanted: bool) -> Iterator[None]:
+def compiled(model: nn.Module) -> Iterator[None]:
     """The network's forward pass compiled within the context."""
-    if not wanted:
-        yield
-        return
     model.compile()
     try:
         yield
     finally:
         model._compiled_call_impl = None
+
+
+class Replay:
+    """Stands for `forward` of a network: as a CUDA graph what it was recorded for, else as it was.
+
+    Args:
+        plain: the network's own `forward`.
+        recorded: the network's pass with the graph of `example`.
+        model: the network.
+        example: inputs of the shape that the graph is for.
+    """
+
+    def __init__(
+        self,
+        plain: Callable[..., Tensor],
+        recorded: Callable[[Tensor], Tensor],
+        model: nn.Module,
+        example: Tensor,
+    ) -> None:
+        self.plain, self.recorded, self.model, self.example = plain, recorded, model, example
+        self.asleep = False
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Logits of the inputs."""
+        known = inputs.shape == self.example.shape and inputs.dtype == self.example.dtype
+        if self.asleep or not known or not self.model.training or not torch.is_grad_enabled():
+            return self.plain(inputs)
+        return self.recorded(inputs)
+
+
+@contextmanager
+def replayed(model: nn.Module, example: Tensor, precision: Precision) -> Iterator[None]:
+    """The passes of ordinary steps replayed as one CUDA graph within the context.
+
+    A small network on a GPU waits for Python, which starts its kernels one by one; a graph starts
+    them all at once.
+
+    Args:
+        model: on a GPU, in training mode.
+        example: inputs like those of each step.
+        precision: of the passes.
+
+    Raises:
+        InputError: the network is on no GPU, or cannot be recorded.
+    """
+    if not example.is_cuda:
+        raise InputError(
+            f"`train.cuda_graph` must be false but on a GPU, got {example.device}. Leave it out."
+        )
+    plain, random = model.forward, Randomness.of(model)
+    before = {k: b.clone() for k, b in model.named_buffers()}
+    own = vars(model).get("forward")
+    try:
+        with autocast(example.device, precision):
+            torch.cuda.make_graphed_callables(model, (example,))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"`train.cuda_graph` must be false for this network, which cannot be recorded "
+            f"({str(error).splitlines()[0]})."
+        ) from error
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(before[name])
+        random.restore()
+    model.forward = Replay(plain, model.forward, model, example)
+    try:
+        yield
+    finally:
+        del model.forward
+        if own is not None:
+            model.forward = own
 
 
 @contextmanager
@@ -89,9 +168,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Passes that are not compiled: at other parameters, or of batches of changing size."""
-    if model._compiled_call_impl is None:
-        yield
+    """Passes neither compiled nor replayed: at other parameters, or of batches of any size."""
+    replay = vars(model).get("forward")
+    compiled = model._compiled_call_impl is not None
+    stance = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    if not isinstance(replay, Replay):
+        with stance:
+            yield
         return
-    with torch.compiler.set_stance("force_eager"):
-        yield
+    before, replay.asleep = replay.asleep, True
+    try:
+        with stance:
+            yield
+    finally:
+        replay.asleep = before

@@ -16,7 +16,12 @@ from weather_tdr.train_settings import Train
 
 DEEPEST = 4  # of functions that hold functions
 METHODS = 3  # raised where a method, schedule or augmentation comes to mean something else
-INDIFFERENT = ("device", "compile", "keep_checkpoints")  # settings that a resumed run may change
+INDIFFERENT = (
+    "device",
+    "compile",
+    "cuda_graph",
+    "keep_checkpoints",
+)  # settings that a resumed run may change
 
 
 def fingerprint(

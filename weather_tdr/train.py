@@ -17,7 +17,7 @@ from weather_tdr import ranks
 from weather_tdr.augment import Augment
 from weather_tdr.checkpoints import Checkpoints, restore_training, training_state
 from weather_tdr.data import Batch, Samples, digest, named_samples, not_finite
-from weather_tdr.devices import autocast, compiled, eager, evaluating, fits
+from weather_tdr.devices import autocast, eager, evaluating, faster, fits
 from weather_tdr.fingerprint import fingerprint
 from weather_tdr.fit_inputs import by_weight, folder_made, ready, settings_met, settings_of
 from weather_tdr.methods.method import Method, method_of
@@ -128,13 +128,8 @@ def fit(
     first, seconds = 0, 0.0
     folder = folder_made(folder)
     writes = folder is not None and ranks.rank() == 0
-    log = TrainLog(
-        recipe.name,
-        steps,
-        settings.batch,
-        folder if writes else None,
-        progress=progress and ranks.rank() == 0,
-    )
+    shown = progress and ranks.rank() == 0
+    log = TrainLog(recipe.name, steps, settings.batch, folder if writes else None, progress=shown)
     checkpoints = Checkpoints(
         None if folder is None else folder / "checkpoints", settings.keep_checkpoints
     )
@@ -202,7 +197,8 @@ def fit(
         raise InputError(f"{told}. Fill their missing values, or take them out.")
     begun = time.perf_counter() - seconds
     try:
-        with compiled(model, settings.compile):
+        like = take(torch.zeros(plan.batches.batch).long(), None).patches
+        with faster(model, like, settings.precision, settings.compile, settings.cuda_graph):
             for step in log.steps(first):
                 if best.patience_is_over(settings.patience):
                     break
