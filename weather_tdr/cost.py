@@ -21,13 +21,12 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from weather_tdr.data import Batch
-from weather_tdr.image_models import ConvNet, LeNet5
+from weather_tdr.image_models import make_network
 from weather_tdr.methods.hypergradient import Way
 from weather_tdr.methods.losses import cross_entropy
 from weather_tdr.methods.static import Static
 from weather_tdr.methods.tdr import Tdr, TdrSettings
 from weather_tdr.models import PatchNet
-from weather_tdr.resnets import ResNet
 
 Step = Callable[[], object]
 ETA = 0.01
@@ -40,17 +39,15 @@ class Case:
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     batch: int
-    target: int
-    ways: tuple[Way, ...]
+    target: int = 10
+    ways: tuple[Way, ...] = ("per_group", "forward_mode")
 
 
 CASES = {
-    "convnet": Case(lambda: ConvNet(3, 32, 2), (3, 32, 32), 100, 10, ("per_group", "forward_mode")),
-    "lenet5": Case(lambda: LeNet5(1, 28, 2), (1, 28, 28), 50, 10, ("per_group", "forward_mode")),
-    "resnet20": Case(lambda: ResNet(20, 3, 2), (3, 32, 32), 100, 10, ("per_group", "forward_mode")),
-    "patchnet": Case(
-        lambda: PatchNet(4, 16, 4), (4, 16, 16), 128, 10, ("per_group", "forward_mode")
-    ),
+    "convnet": Case(lambda: make_network("convnet", 3, 32, 2), (3, 32, 32), 100),
+    "lenet5": Case(lambda: make_network("lenet5", 1, 28, 2), (1, 28, 28), 50),
+    "resnet20": Case(lambda: make_network("resnet20", 3, 32, 2), (3, 32, 32), 100),
+    "patchnet": Case(lambda: PatchNet(4, 16, 4), (4, 16, 16), 128),
 }
 
 
