@@ -135,6 +135,25 @@ def test_ordinary_passes_are_replayed_and_extra_ones_are_not(monkeypatch, method
         assert torch.equal(results[True][name], value), name
 
 
+def test_a_graph_is_for_one_shape_type_and_mode_of_every_layer():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))
+    like = torch.zeros(8, 2, 5, 5)
+    forward = devices.Replay(lambda _: "plain", lambda _: "recorded", model, like)
+    assert forward(like + 1.0) == "recorded"
+    assert forward(like[:7]) == forward(like.double()) == "plain"
+    with torch.no_grad():
+        assert forward(like) == "plain"
+    with devices.evaluating(model):
+        assert forward(like) == "plain"
+    model[1].eval()
+    assert forward(like) == "plain"
+    model[1].train()
+    model.forward = forward
+    with devices.eager(model):
+        assert forward(like) == "plain"
+    assert forward(like) == "recorded"
+
+
 def test_without_a_gpu_a_graph_changes_nothing_and_with_a_compiler_it_is_refused():
     settings = {"steps": 5, "batch": 32}
     networks = []

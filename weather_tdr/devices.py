@@ -86,7 +86,7 @@ class Replay:
     Args:
         plain: the network's own `forward`.
         recorded: the network's pass with the graph of `example`.
-        model: the network.
+        model: the network, in the modes that the graph is for.
         example: inputs of the shape that the graph is for.
     """
 
@@ -97,13 +97,16 @@ class Replay:
         model: nn.Module,
         example: Tensor,
     ) -> None:
-        self.plain, self.recorded, self.model, self.example = plain, recorded, model, example
+        self.plain, self.recorded, self.example = plain, recorded, example
+        self.modes = [(module, module.training) for module in model.modules()]
         self.asleep = False
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Logits of the inputs."""
         known = inputs.shape == self.example.shape and inputs.dtype == self.example.dtype
-        if self.asleep or not known or not self.model.training or not torch.is_grad_enabled():
+        # In fine-tuning BatchNorm alone is in evaluation mode.
+        same = all(module.training == mode for module, mode in self.modes)
+        if self.asleep or not known or not same or not torch.is_grad_enabled():
             return self.plain(inputs)
         return self.recorded(inputs)
 
