@@ -135,6 +135,79 @@ def test_ordinary_passes_are_replayed_and_extra_ones_are_not(monkeypatch, method
         assert torch.equal(results[True][name], value), name
 
 
+WAYS = ("per_group", "forward_mode", "double_backward", "finite_difference")
+STEERED = {way: Tdr(settings=replace(AT_ONCE.settings, hypergradient=way)) for way in WAYS}
+
+
+def stand_in(monkeypatch, passes, during=lambda model: None):
+    """Recording without a GPU: passes must see the network's own parameters and buffers."""
+
+    def record(model, arguments, allow_unused_input):
+        plain = model.forward
+        own = [id(t) for t in (*model.parameters(), *model.buffers())]
+        plain(*arguments)  # torch warms up, which moves running statistics
+        during(model)
+
+        def recorded(inputs):
+            assert own == [id(t) for t in (*model.parameters(), *model.buffers())]
+            passes.append(len(inputs))
+            return plain(inputs)
+
+        model.forward = recorded
+
+    def faster(model, example, precision, compiles, replays):
+        return devices.replayed(model, example, precision) if replays else nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)
+    monkeypatch.setattr(train_module, "faster", faster)
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [("uniform", 21), *((STEERED[way], 19) for way in WAYS), ("meta_weight_net", 0)],
+)
+def test_no_extra_pass_goes_through_the_graph(monkeypatch, method, count):
+    """Target and batch have the size that was recorded; with BatchNorm and dropout."""
+    passes, found = [], {}
+    stand_in(monkeypatch, passes)
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Dropout(0.2),
+            nn.Linear(144, 2),
+        )  # fmt: skip
+        settings = Train(steps=21, batch=32, cuda_graph=wanted, checkpoint_every=10)
+        fit(model, toy(200, 0), toy(32, 1, 0.5), method, settings, validate=lambda m: 0.5)
+        assert "forward" not in vars(model)
+        found[wanted] = model.state_dict()
+    assert passes == [32] * count
+    for name, value in found[False].items():
+        assert torch.equal(found[True][name], value), name
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no capture\nof this"), AssertionError()])
+def test_what_cannot_be_recorded_is_told(monkeypatch, error):
+    def fail(model):
+        raise error
+
+    stand_in(monkeypatch, [], fail)
+    settings = Train(steps=5, batch=32, cuda_graph=True)
+    told = "no capture" if str(error) else "AssertionError"
+    with pytest.raises(InputError, match=rf"cannot be recorded \({told}\)"):
+        fit(PatchNet(2, 8, 2, width=4), toy(200, 0), toy(12, 1, 0.5), "uniform", settings)
+
+    def anew(model):
+        model.register_buffer("mean", torch.zeros(3))
+
+    stand_in(monkeypatch, [], anew)
+    with pytest.raises(InputError, match="makes buffers anew"):
+        fit(PatchNet(2, 8, 2, width=4), toy(200, 0), toy(12, 1, 0.5), "uniform", settings)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    with pytest.raises(InputError, match="for a network on the current GPU"):
+        fit(PatchNet(2, 8, 2, width=4), toy(200, 0), toy(12, 1, 0.5), "uniform", settings)
+
+
 def test_a_graph_is_for_one_shape_type_and_mode_of_every_layer():
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))
     like = torch.zeros(8, 2, 5, 5)

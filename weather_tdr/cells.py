@@ -148,7 +148,10 @@ def run_cell(
     model = make_model(store, network, settings)
     if network and recipe.loss == "ldam":
         model = with_cosine_layer(model)
-    model = model.to(pick_device(train.device, own_turn()))
+    device = pick_device(train.device, own_turn())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # on which a CUDA graph is recorded
+    model = model.to(device)
     train_set = load_split(store, "train")
     row |= {
         "method": recipe.name,

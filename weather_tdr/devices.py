@@ -111,6 +111,12 @@ class Replay:
         return self.recorded(inputs)
 
 
+def _not_recorded(reason: str) -> InputError:
+    return InputError(
+        f"`train.cuda_graph` must be false for this network, which cannot be recorded ({reason})."
+    )
+
+
 @contextmanager
 def replayed(model: nn.Module, example: Tensor, precision: Precision) -> Iterator[None]:
     """The passes of ordinary steps replayed as one CUDA graph within the context.
@@ -124,24 +130,31 @@ def replayed(model: nn.Module, example: Tensor, precision: Precision) -> Iterato
         precision: of the passes.
 
     Raises:
-        InputError: the network cannot be recorded.
+        InputError: the network cannot be recorded, or is on another GPU than the current one.
     """
+    if example.device.index != torch.cuda.current_device():  # else the graph would be empty
+        raise InputError(
+            "`train.cuda_graph` is for a network on the current GPU, got one on "
+            f"{example.device}. Call `torch.cuda.set_device({example.device.index})` before."
+        )
     plain, random = model.forward, Randomness.of(model)
-    before = {k: b.clone() for k, b in model.named_buffers()}
+    held = dict(model.named_buffers())
+    before = {k: b.clone() for k, b in held.items()}
     own = vars(model).get("forward")
     try:
         with autocast(example.device, precision):
-            torch.cuda.make_graphed_callables(model, (example,))
+            torch.cuda.make_graphed_callables(model, (example,), allow_unused_input=True)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"`train.cuda_graph` must be false for this network, which cannot be recorded "
-            f"({str(error).splitlines()[0]})."
-        ) from error
-    finally:
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(before[name])
-        random.restore()
+        raise _not_recorded((str(error).splitlines() or [type(error).__name__])[0]) from error
+    now = dict(model.named_buffers())
+    if now.keys() != held.keys() or any(now[k] is not b for k, b in held.items()):
+        raise _not_recorded("a pass makes buffers anew")
+    with torch.no_grad():
+        for name, buffer in held.items():
+            buffer.copy_(before[name])
+    random.restore()
     model.forward = Replay(plain, model.forward, model, example)
     try:
         yield

@@ -38,7 +38,8 @@ class Train:
         precision: `float32`, or `bfloat16` in convolutions and products (autocast).
         compile: compiles the network's passes in ordinary steps by `torch.compile`.
         cuda_graph: replays the network's passes in ordinary steps as one CUDA graph, which makes
-            small networks faster; on other devices than a GPU it changes nothing.
+            small networks faster. What a pass decides in Python or on the CPU stays as it was when
+            it was recorded. Without CUDA it changes nothing.
         log_every: steps between two rows of the history.
         checkpoint_every: steps between two checkpoints and validations.
         keep_checkpoints: how many of the last ones stay.

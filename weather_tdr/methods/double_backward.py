@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from weather_tdr.data import Batch
-from weather_tdr.devices import evaluating
+from weather_tdr.devices import eager, evaluating
 from weather_tdr.methods.lookahead import (
     Params,
     gradients,
@@ -42,13 +42,13 @@ def double_backward(
     """
     params = trainable(model)
     w = weights.detach().clone().requires_grad_()
-    with random.again(model):
+    with eager(model), random.again(model):
         state = {**params, **frozen_again(model, buffers)}
         losses = losses_of(loss, logits_at(model, state, batch.patches), batch.labels)
     total = (w[batch.groups] * scale * losses).sum()
     inner = gradients(total, params, graph=True)
     ahead, _ = look_ahead(params, inner, learning_rate, decay, optimizer, detach=False)
-    with evaluating(model):
+    with eager(model), evaluating(model):
         logits = logits_at(model, ahead, target.patches)
     outer = losses_of(loss, logits, target.labels).mean() + l2_term(ahead, target_decay)
     return torch.autograd.grad(outer, w)[0], outer.detach()
