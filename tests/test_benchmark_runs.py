@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 from conftest import write_idx
 from test_benchmarks import CONFIG
 
@@ -17,6 +18,7 @@ from data_pipelines.image_files import read_images
 from data_pipelines.writing import alone_in
 from weather_tdr.cells import run_cells
 from weather_tdr.cli import main
+from weather_tdr.train import fit
 from weather_tdr.train_settings import Train
 
 
@@ -63,6 +65,7 @@ def test_cells_belong_to_the_images_that_they_saw(tmp_path, mnist):
     ("override", "words"),
     [
         ("--name=../elsewhere", "name of a folder"),
+        ("--threads=0", "must be positive"),
         ("--train.choose=best", "the last step counts"),
         ("--train.patience=3", "the last step counts"),
         ("--imbalances=[0.5,0.50000001]", "each degree once"),
@@ -92,6 +95,21 @@ def test_a_run_of_cells_that_is_left_ends_its_own_workers_only(tmp_path):
     assert own.is_alive()
     own.terminate()
     own.join()
+
+
+def test_a_cell_trains_on_its_threads(tmp_path, monkeypatch):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG.format(output=tmp_path).replace("[uniform, tdr]", "[uniform]"))
+    seen = []
+
+    def watched(*arguments, **named):
+        seen.append(torch.get_num_threads())
+        return fit(*arguments, **named)
+
+    monkeypatch.setattr("weather_tdr.cells.fit", watched)
+    for threads, seeds in ((2, 1), (1, 2)):  # a finished cell is not run again with other threads
+        main(["benchmark", str(config), "--quiet", f"--seeds={seeds}", f"--threads={threads}"])
+    assert seen == [2, 1] and torch.get_num_threads() == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -29,7 +29,9 @@ class Benchmark:
         learning_rates: rates to try for each method, on draws that the table does not use, at the
             largest imbalance; the best on validation is the method's. None: `train.learning_rate`.
         tuning_seeds: number of draws that a rate is tried on.
-        workers: processes, one thread each; 0 is one a core.
+        workers: processes, one cell each; 0 is as many as the cores serve.
+        threads: cores that a cell trains on. More help a large network when cells are fewer than
+            cores; the results differ by rounding.
         train: how to train; `methods` and `seed` there are not used.
     """
 
@@ -44,6 +46,7 @@ class Benchmark:
     learning_rates: list[float] = field(default_factory=list)
     tuning_seeds: int = 2
     workers: int = 0
+    threads: int = 1
     train: Train = field(default_factory=Train)
 
     def __post_init__(self) -> None:
@@ -61,10 +64,10 @@ class Benchmark:
             )
         if len({images.place for images in self.settings()}) < len(self.imbalances):
             raise InputError(f"`imbalances` must name each degree once, got {self.imbalances}.")
-        if self.seeds < 1 or self.workers < 0:
+        if min(self.seeds, self.threads) < 1 or self.workers < 0:
             raise InputError(
-                "`seeds` must be positive and `workers` not negative, got "
-                f"{self.seeds} and {self.workers}."
+                "`seeds` and `threads` must be positive and `workers` not negative, got "
+                f"{self.seeds}, {self.threads} and {self.workers}."
             )
         if self.learning_rates and not (self.run or self.images.validation_size):
             raise InputError(

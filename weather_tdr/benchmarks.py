@@ -139,10 +139,19 @@ def _run(
             write_image_store(cell.store, cell.images, cell.seed)
     network = "" if benchmark.run else benchmark.network
     failed: dict[str, str] = {}
-    workers = min(benchmark.workers or cores(), max(len(todo), 1))
+    workers = min(benchmark.workers or max(cores() // benchmark.threads, 1), max(len(todo), 1))
     log.info("%s: %d of %d cells to run, %d at once", title, len(todo), len(wanted), workers)
     cells = [
-        (c.store, network, c.train, c.method, c.seed, {**c.row, "command": command}, c.path)
+        (
+            c.store,
+            network,
+            c.train,
+            c.method,
+            c.seed,
+            {**c.row, "command": command},
+            c.path,
+            benchmark.threads,
+        )
         for c in todo
     ]
     with (
@@ -251,7 +260,7 @@ def _identity(benchmark: Benchmark, method: str, data: str) -> str:
     values = asdict(benchmark)
     for key in (
         "name", "output", "imbalances", "methods", "seeds", "learning_rates", "tuning_seeds",
-        "workers", "run",
+        "workers", "threads", "run",
     ):  # fmt: skip
         del values[key]
     for key in ("methods", "seed", "log_every", "checkpoint_every", "keep_checkpoints"):

@@ -112,20 +112,19 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch works on one thread, as a cell has one core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _threads(number: int) -> Iterator[None]:
+    """Torch works on so many threads within the context."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
-@one_thread()
 def run_cell(
     store_path: Path, network: str, train: Train, method: str, seed: int, row: dict[str, Any],
-    path: Path,
+    path: Path, threads: int = 1,
 ) -> None:  # fmt: skip
     """Trains and tests one method with one seed; writes its row to `path`.
 
@@ -140,6 +139,7 @@ def run_cell(
         seed: of start and order.
         row: what the table says about the cell besides.
         path: JSON file to write.
+        threads: cores to train and test on.
     """
     torch.manual_seed(seed)
     recipe = load_method(method)
@@ -177,18 +177,19 @@ def run_cell(
     write_atomically(note, made_with)
     begun = any(kept.glob("checkpoints/*"))
     try:
-        history = fit(
-            model,
-            train_set,
-            load_split(store, "target"),
-            recipe,
-            settings,
-            folder=kept,
-            resume=True,
-            augment=augmentation(settings.augment, store),
-            names=meanings(store, "label" if recipe.weights_per == "class" else "group"),
-        )
-        row |= _scores(model, store, network, train_set)
+        with _threads(threads):
+            history = fit(
+                model,
+                train_set,
+                load_split(store, "target"),
+                recipe,
+                settings,
+                folder=kept,
+                resume=True,
+                augment=augmentation(settings.augment, store),
+                names=meanings(store, "label" if recipe.weights_per == "class" else "group"),
+            )
+            row |= _scores(model, store, network, train_set)
         row |= {"steps": int(history["step"].iloc[-1]), "seconds": history.attrs["seconds"]}
     except Diverged:
         row |= {"diverged": True}  # a result too: it has no scores
@@ -197,7 +198,7 @@ def run_cell(
             raise
         log.warning("warning: %s starts anew: %s", path.stem, error)
         shutil.rmtree(kept)
-        run_cell(store_path, network, train, method, seed, row, path)
+        run_cell(store_path, network, train, method, seed, row, path, threads)
         return
     write_atomically(path, json.dumps(no_nan(row)) + "\n")
     shutil.rmtree(kept, ignore_errors=True)
