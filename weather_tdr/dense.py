@@ -70,7 +70,7 @@ def _everywhere(model: PatchNet, fields: Tensor) -> Tensor:
             values = _pooled_four_times(values)
             step *= 2
         elif isinstance(layer, nn.ReLU):
-            values = torch.relu_(values)  # what a convolution has just made
+            values = torch.relu_(values)  # what the layer before has just made
         else:
             values = layer(values)
     values = model.head(values)

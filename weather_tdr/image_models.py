@@ -32,11 +32,11 @@ class LeNet5(nn.Sequential):
         left = ((size + 2 * border - 4) // 2 - 4) // 2
         super().__init__(
             nn.Conv2d(channels, 6, 5, padding=border),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Conv2d(6, 16, 5),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Flatten(),
             nn.Linear(16 * left * left, 120),
             nn.ReLU(),
@@ -52,7 +52,7 @@ class ConvNet(nn.Sequential):
     def __init__(self, channels: int = 3, size: int = 32, classes: int = 10) -> None:
         layers: list[nn.Module] = []
         for before, after in ((channels, 32), (32, 64), (64, 64)):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
         super().__init__(*layers, nn.Flatten(), nn.Linear(64 * (size // 8) ** 2, classes))
 
 
@@ -68,15 +68,15 @@ class ConvNetReference(nn.Sequential):
             nn.Conv2d(channels, 32, 3),
             nn.ReLU(),
             nn.Conv2d(32, 64, 3),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Dropout(0.25),
             nn.Conv2d(64, 128, 3),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Conv2d(128, 128, 3),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Dropout(0.25),
             nn.Flatten(),
             nn.Linear(128 * left * left, 1024),
