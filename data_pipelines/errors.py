@@ -14,6 +14,10 @@ class RankLost(RuntimeError):
     """Of several processes that work together, another one has died."""
 
 
+class NotResumable(InputError):
+    """The checkpoints of a training are damaged, or of another one."""
+
+
 class Diverged(InputError):
     """A loss is no longer finite."""
 

@@ -43,6 +43,10 @@ def saved_and_stopped(self, *arguments, save=Checkpoints.save):
     raise KeyboardInterrupt
 
 
+def refused(self):
+    raise InputError("this machine will not do")
+
+
 def test_results_resume_and_other_settings(tmp_path, capsys, monkeypatch):
     config = tmp_path / "tiny.yaml"
     config.write_text(CONFIG.format(output=tmp_path))
@@ -67,8 +71,7 @@ def test_results_resume_and_other_settings(tmp_path, capsys, monkeypatch):
     assert again["accuracy"].iloc[0] == 0.123
     drop = ["seconds", "accuracy", "date", "commit", "command"]
     pd.testing.assert_frame_equal(again.drop(columns=drop), results.drop(columns=drop))
-    # Stopped in the middle, a cell goes on from its checkpoint to the same result; it starts anew
-    # where that is damaged, or of another version.
+    # Stopped, a cell goes on to the same result; anew where its checkpoint is damaged or older.
     begun = folder_of(cell)
     for left, spoil in ((12, None), (20, "checkpoints/step_000000008.safetensors"),
                         (20, "made_with.txt")):  # fmt: skip
@@ -86,6 +89,14 @@ def test_results_resume_and_other_settings(tmp_path, capsys, monkeypatch):
         assert len(steps) == left and not begun.exists()
         again = pd.read_csv(folder / "results.csv")
         pd.testing.assert_frame_equal(again.drop(columns=drop), results.drop(columns=drop))
+    # What fails for another reason keeps its checkpoint.
+    cell.unlink()
+    for part, broken in (("save", saved_and_stopped), ("latest", refused)):
+        with monkeypatch.context() as stopped, pytest.raises(SystemExit):
+            stopped.setattr(Checkpoints, part, broken)
+            main(["benchmark", str(config), "--quiet"])
+        assert len(list((begun / "checkpoints").iterdir())) == 1
+    main(["benchmark", str(config), "--quiet"])
     # Other settings have cells of their own; so has another method under the same name.
     main(["benchmark", str(config), "--quiet", "--train.steps", "10", "--methods=[uniform]"])
     assert set(pd.read_csv(folder / "results.csv")["steps"]) == {10}

@@ -23,7 +23,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from data_pipelines.errors import Diverged, InputError
+from data_pipelines.errors import Diverged, NotResumable
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
 from data_pipelines.writing import no_nan, write_atomically
@@ -175,7 +175,6 @@ def run_cell(
         shutil.rmtree(kept)
     kept.mkdir(exist_ok=True)
     write_atomically(note, made_with)
-    begun = any(kept.glob("checkpoints/*"))
     try:
         with _threads(threads):
             history = fit(
@@ -193,9 +192,7 @@ def run_cell(
         row |= {"steps": int(history["step"].iloc[-1]), "seconds": history.attrs["seconds"]}
     except Diverged:
         row |= {"diverged": True}  # a result too: it has no scores
-    except InputError as error:
-        if not begun:
-            raise
+    except NotResumable as error:
         log.warning("warning: %s starts anew: %s", path.stem, error)
         shutil.rmtree(kept)
         run_cell(store_path, network, train, method, seed, row, path, threads)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import InputError, NotResumable
 from data_pipelines.writing import write_atomically
 from weather_tdr.methods.randomness import Randomness
 
@@ -108,7 +108,7 @@ class Checkpoints:
         """The last one that is whole, or None where there is none.
 
         Raises:
-            InputError: there are some, and all are damaged.
+            NotResumable: there are some, and all are damaged.
         """
         every = self._all()
         for path in reversed(every):
@@ -119,7 +119,7 @@ class Checkpoints:
             except InputError as error:
                 log.warning("warning: %s The checkpoint before it is used.", error)
         if every:
-            raise InputError(
+            raise NotResumable(
                 f"all checkpoints in {self.folder} are damaged. Train without --resume."
             )
         return None

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from data_pipelines.errors import Diverged, InputError
+from data_pipelines.errors import Diverged, InputError, NotResumable
 from weather_tdr import ranks
 from weather_tdr.augment import Augment
 from weather_tdr.checkpoints import Checkpoints, restore_training, training_state
@@ -138,7 +138,7 @@ def fit(
     if resume and (found := checkpoints.latest()) is not None:
         state, facts = found
         if facts["settings"] != known:
-            raise InputError(
+            raise NotResumable(
                 f"{checkpoints} was made with other settings or data, or by another version. Train "
                 "without --resume, or restore the settings."
             )
