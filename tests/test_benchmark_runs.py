@@ -66,6 +66,7 @@ def test_cells_belong_to_the_images_that_they_saw(tmp_path, mnist):
     [
         ("--name=../elsewhere", "name of a folder"),
         ("--threads=0", "must be positive"),
+        ("--network=lenet5", "error: `network: lenet5` needs larger images, got 8 x 8"),
         ("--train.choose=best", "the last step counts"),
         ("--train.patience=3", "the last step counts"),
         ("--imbalances=[0.5,0.50000001]", "each degree once"),

@@ -130,7 +130,7 @@ def test_the_defaults_need_nothing(tmp_path, monkeypatch, capsys):
     assert counts["validation"] == {"majority": 10, "minority": 10}  # a fifth of the 100 of train
 
 
-def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
+def test_a_set_goes_through_the_whole_product(tmp_path, capsys, caplog):
     main(
         ["imbalance", "--ratio", "0.8", "--train-size", "90", "--minority", "3", "--majority", "8",
          "--output", str(tmp_path), "--name", "d", "--quiet"]
@@ -167,6 +167,11 @@ def test_a_set_goes_through_the_whole_product(tmp_path, capsys):
             main(subject)
         said = capsys.readouterr()
         assert "weather-tdr evaluate" in said.out + said.err and "scores, test" not in said.out
+    # Another set under the same name: what was scored on the older one is told of.
+    main(["build", str(folder / "config.yaml"), "--quiet"])
+    assert "on another store" not in caplog.text
+    draw_imbalanced(name="d", output=str(tmp_path), ratio=0.7, train_size=90)
+    assert "tdr, uniform in" in caplog.text and "on another store" in caplog.text
 
 
 @pytest.mark.parametrize(

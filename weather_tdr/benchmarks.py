@@ -28,6 +28,7 @@ from weather_tdr import configs_folder
 from weather_tdr.benchmark_settings import Benchmark
 from weather_tdr.cells import folder_of, run_cells
 from weather_tdr.config import read_config
+from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import load_method
 from weather_tdr.plots.canvas import save_figure
 from weather_tdr.plots.training import methods_figure
@@ -107,7 +108,9 @@ def _all_cells(benchmark: Benchmark, command: str, progress: bool) -> pd.DataFra
         data = _fields(benchmark, progress)
     else:
         images = benchmark.images
-        data = _Data(read_images(images.dataset, images.folder, images.download).digest)
+        read = read_images(images.dataset, images.folder, images.download)
+        make_network(benchmark.network, size=read.train[0].shape[-1])  # refuses what is too small
+        data = _Data(read.digest)
     rates = dict.fromkeys(benchmark.methods, benchmark.train.learning_rate)
     if benchmark.learning_rates:
         rates = _choose_rates(benchmark, data, command, progress)

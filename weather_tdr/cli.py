@@ -137,9 +137,11 @@ def _dispatch(argv: list[str]) -> None:
     elif arguments.command == "imbalance":
         from weather_tdr.imbalance import draw_imbalanced
 
-        given = {k: v for k, v in vars(arguments).items() if v is not None}
-        for name in ("command", "quiet"):
-            given.pop(name)
+        given = {
+            k: v
+            for k, v in vars(arguments).items()
+            if k not in ("command", "quiet") and v is not None and v is not False
+        }
         folder, text = draw_imbalanced(**given)
         print(text)
         _tell(folder)

@@ -26,6 +26,12 @@ def is_scored(folder: Path, identity: str) -> bool:
     return (folder / "scores.json").is_file() and path.is_file() and stored_on(path) == identity
 
 
+def scored_on_another(folder: Path, identity: str) -> list[str]:
+    """Methods of a run that have been evaluated on another store than the one of `identity`."""
+    paths = sorted(folder.glob("*/predictions.nc"))
+    return [path.parent.name for path in paths if stored_on(path) != identity]
+
+
 def own_networks(folder: Path) -> list[str]:
     """Networks of one's own that have been scored beside the methods of a run."""
     return sorted(path.parent.name for path in folder.glob(f"*/{OWN}"))

@@ -26,6 +26,7 @@ from data_pipelines.writing import write_atomically
 from weather_tdr import __version__, ranks
 from weather_tdr.assess import evaluate_all
 from weather_tdr.augment import augmentation
+from weather_tdr.comparison import scored_on_another
 from weather_tdr.config import Config, load_config, save_config
 from weather_tdr.data import sample_table, samples_to_train
 from weather_tdr.devices import pick_device
@@ -65,27 +66,32 @@ def prepare(config: Config) -> None:
 
 
 def build(config: Config, *, progress: bool = True) -> Path:
-    """Builds the patch store of a run; returns its path."""
+    """Builds the patch store of a run; returns its path. Warns of scores on an older store."""
+    path = config.folder / "patches.zarr"
     if config.of_images:
-        path = write_image_store(config.folder / "patches.zarr", config.images, config.seed)
-        save_config(config)
-        return path
-    if not config.patches.whole_field:
-        PatchNet(1, config.patches.size, config.patches.stride)  # refuses what it cannot take
-    prepare(config)
-    path = build_store(
-        config.folder / "patches.zarr",
-        config.fields,
-        config.incidents,
-        config.patches,
-        config.splits,
-        groups=config.groups,
-        seed=config.seed,
-        quality=config.quality,
-        cluster=config.cluster,
-        progress=progress,
-    )
+        write_image_store(path, config.images, config.seed)
+    else:
+        if not config.patches.whole_field:
+            PatchNet(1, config.patches.size, config.patches.stride)  # refuses what it cannot take
+        prepare(config)
+        build_store(
+            path,
+            config.fields,
+            config.incidents,
+            config.patches,
+            config.splits,
+            groups=config.groups,
+            seed=config.seed,
+            quality=config.quality,
+            cluster=config.cluster,
+            progress=progress,
+        )
     save_config(config)
+    if older := scored_on_another(config.folder, store_identity(open_store(path).attrs)):
+        log.warning(
+            "warning: %s in %s was trained and scored on another store: train again, or give this "
+            "one another `name`.", ", ".join(older), config.folder,
+        )  # fmt: skip
     return path
 
 

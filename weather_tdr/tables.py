@@ -44,7 +44,7 @@ def published(results: pd.DataFrame | None = None) -> pd.DataFrame:
             None: all.
 
     Returns:
-        ``dataset, imbalance, network, method, score, value, paper_of_the_method``.
+        ``dataset, imbalance, network, method, score, value, paper_of_the_method, reported_in``.
     """
     known = pd.read_csv(configs_folder() / "benchmarks" / "published.csv")
     if results is None:
@@ -87,13 +87,13 @@ def published_markdown(results: pd.DataFrame) -> str:
         f"Published, as context (collected from the literature; other draws, sizes and trainings"
         f"{', and lossless images' if results['dataset'].str.contains('_jpeg').any() else ''}):",
         "",
-        "| imbalance | method | score | paper of the method |",
-        "|---|---|---|---|",
+        "| imbalance | method | score | paper of the method | reported in |",
+        "|---|---|---|---|---|",
     ]
     for row in known.to_dict("records"):
         lines.append(
             f"| {row['imbalance']:g} | {row['method']} | {row['score'].replace('_', ' ')} "
-            f"{row['value']:.3f} | {row['paper_of_the_method']} |"
+            f"{row['value']:.3f} | {row['paper_of_the_method']} | {row['reported_in']} |"
         )
     return "\n".join(lines) + "\n"
 
