@@ -58,7 +58,7 @@ def summary_markdown(*benchmarks: pd.DataFrame) -> str:
             cells.get("uniform", "-"),
             f"`{best}` {cells[best]}" if best else "-",
         ]
-        rows.append([*first, *(cells.get(name, "-") for name in OURS)])
+        rows.append([*first, *(cells.get(name, "-") for name in reversed(OURS))])
     head = "benchmark | data set | imbalance | score | ordinary training | best other method | "
     return _table(head + "`tdr_faithful` | `tdr`", rows)
 
