@@ -124,7 +124,7 @@ def test_several_imbalances_share_a_table_and_a_figure(tmp_path, capsys):
     results = pd.read_csv(tmp_path / "tiny" / "results.csv")
     assert results["imbalance"].tolist() == [0.5, 0.5, 0.9, 0.9]
     out = capsys.readouterr().out
-    assert "| method | data | 0.5 | 0.9 |" in out and "Imbalance 0.9:" in out
+    assert "| method | data | 0.5 | 0.9 |" in out and "Imbalance 0.9:" in out and "one seed," in out
     # The cells of a single imbalance are the same cells.
     main(["benchmark", str(config), "--quiet", "--images.ratio=0.9"])
     assert len(list((tmp_path / "tiny" / "cells").iterdir())) == 4

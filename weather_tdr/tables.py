@@ -108,10 +108,10 @@ def overview_markdown(results: pd.DataFrame) -> str:
     settings = list(dict.fromkeys(results["imbalance"]))
     columns = " | ".join(f"{v:g}" for v in settings)
     seeds = results.groupby(["method", "imbalance"]).size().min()
+    spread = "one seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
     tuned = _tuned(results)
     lines = [
-        f"{score.replace('_', ' ').capitalize()}, mean ± standard deviation over {seeds} seeds, "
-        "by imbalance:",
+        f"{score.replace('_', ' ').capitalize()}, {spread}, by imbalance:",
         "",
         f"| method | data |{' learning rate |' if tuned else ''} {columns} |",
         "|---" * (len(settings) + 2 + tuned) + "|",
