@@ -1,4 +1,7 @@
-"""Networks of the image benchmarks, by name: LeNet5, ConvNets, an MLP, ResNets."""
+"""Networks of the image benchmarks, by name: LeNet5, ConvNets, an MLP, ResNets.
+
+They pool before they rectify: the same values and gradients, of a quarter of the points.
+"""
 
 from collections.abc import Callable
 
