@@ -34,8 +34,8 @@ CASES = {
     "lookahead": (WITH_MOMENTUM, "patchnet"),
     "average": (STEERED, "patchnet"),  # ends with the moving average of the network
     "unused": ("tdr_faithful", "patchnet"),  # a parameter that the loss does not depend on
-    "batch_norm": (STEERED, "resnet20"),  # three groups: forward mode
-    "batch_norm_per_group": (PER_GROUP, "resnet20"),
+    "batch_norm": (STEERED, "resnet8"),  # three groups: forward mode
+    "batch_norm_per_group": (PER_GROUP, "resnet8"),
 }
 
 

@@ -114,7 +114,7 @@ def test_a_cell_trains_on_its_threads(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])  # by default SIGTERM is as SIGKILL
 def test_no_worker_outlives_the_benchmark(tmp_path, name):
     """Long cells, two at once: stopped or killed, the benchmark ends, and its workers with it."""
     config = tmp_path / "tiny.yaml"

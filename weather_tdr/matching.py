@@ -83,10 +83,12 @@ def _feasible(
     tolerance = np.timedelta64(round(tolerance_hours * 3600e9), "ns")
     parts = []
     moments = found["time"].to_numpy("datetime64[ns]")
-    for at in np.unique(moments):
+    every = np.unique(moments)
+    firsts = np.searchsorted(times, every - tolerance, side="left")
+    lasts = np.searchsorted(times, every + tolerance, side="right")
+    near = firsts < lasts  # at most moments there is no true incident
+    for at, first, last in zip(every[near], firsts[near], lasts[near], strict=True):
         here = np.flatnonzero(moments == at)
-        first = np.searchsorted(times, at - tolerance, side="left")
-        last = np.searchsorted(times, at + tolerance, side="right")
         there = order[first:last]
         lat, lon = ((p[0][here][:, None], p[1][there][None]) for p in positions.values())
         km = great_circle_km(lat[0], lon[0], lat[1], lon[1])
