@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -126,14 +127,13 @@ def label_from_catalogue(
     )
     entries = entries[(entries["step"] >= 0) & (entries["kind"] > 0)]
     # The incident comes first in its cell and names it.
-    cells = entries.sort_values("kind", ascending=False, kind="stable").groupby(
-        ["step", "row", "column"], sort=True
-    )
-    table = cells.agg(
-        kind=("kind", "first"),
-        incident_id=("incident_id", "first"),
-        storms=("incident_id", frozenset),
-    ).reset_index()
+    entries = entries.sort_values("kind", ascending=False, kind="stable")
+    entries = entries.sort_values(["step", "row", "column"], kind="stable", ignore_index=True)
+    first = ~entries.duplicated(["step", "row", "column"])
+    table = entries[first].reset_index(drop=True)
+    ids, bounds = entries["incident_id"].tolist(), [*np.flatnonzero(first), len(entries)]
+    storms = [frozenset(ids[a:b]) for a, b in pairwise(bounds)]
+    table["storms"] = pd.Series(storms, dtype=object)
     in_time = steps >= 0
     chosen = np.asarray(kind) == GROUPS.index("incident")
     unused = {

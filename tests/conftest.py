@@ -1,7 +1,10 @@
 """Small synthetic fields and a small run, made once."""
 
 import gzip
+import os
+import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from filelock import FileLock
 
 from data_pipelines.proj import load_proj_first
 from data_pipelines.synthetic import Synthetic, make_synthetic, write_synthetic
@@ -46,9 +50,27 @@ def small() -> tuple[xr.Dataset, pd.DataFrame]:
 
 
 @pytest.fixture(scope="session")
-def small_files(tmp_path_factory) -> tuple[Path, Path]:
-    """Fields and catalogue as files."""
-    return write_synthetic(SMALL, tmp_path_factory.mktemp("synthetic"))
+def made_once(tmp_path_factory):
+    """Makes a folder once for all processes that run tests side by side."""
+    base = tmp_path_factory.getbasetemp()
+    together = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        with FileLock(together / f"{name}.lock"):
+            if not (together / f"{name}.made").exists():
+                (together / name).mkdir(exist_ok=True)
+                make(together / name)
+                (together / f"{name}.made").touch()
+        return together / name
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def small_files(made_once) -> tuple[Path, Path]:
+    """Fields and catalogue as files, which no test changes."""
+    folder = made_once("synthetic", lambda folder: write_synthetic(SMALL, folder))
+    return folder / "fields.nc", folder / "catalogue.csv"
 
 
 @pytest.fixture
@@ -61,16 +83,22 @@ def config_file(tmp_path, small_files) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, small_files) -> Path:
-    """A whole run on the small files: the run folder."""
+def tiny_run(tmp_path_factory, made_once, small_files) -> Path:
+    """A whole run on the small files: the run folder, a copy of this process's own."""
     from weather_tdr.cli import main
 
-    folder = tmp_path_factory.mktemp("run")
     fields, catalogue = small_files
-    path = folder / "tiny.yaml"
-    path.write_text(CONFIG.format(output=folder, fields=fields, catalogue=catalogue))
-    main(["run", str(path), "--quiet"])
-    return folder / "tiny"
+
+    def run(folder: Path) -> None:
+        path = folder / "tiny.yaml"
+        path.write_text(CONFIG.format(output=folder, fields=fields, catalogue=catalogue))
+        main(["run", str(path), "--quiet"])
+
+    made, own = made_once("run", run), tmp_path_factory.mktemp("run")
+    shutil.copytree(made / "tiny", own / "tiny")
+    config = own / "tiny" / "config.yaml"
+    config.write_text(config.read_text().replace(f"output: {made}", f"output: {own}"))
+    return own / "tiny"
 
 
 def make_field(latitude, longitude, steps=3, seed=0) -> xr.Dataset:

@@ -38,7 +38,7 @@ def test_the_configuration_and_commands_run(tmp_path, small_files, monkeypatch, 
     small = [
         "--train.steps=20", "--patches.size=8", "--patches.stride=2", "--train.width=6",
         "--splits.target_per_group=5", "--splits.fractions=[0.5,0.25,0.25]", "--quiet",
-        "--maps.figures=1",
+        "--maps.figures=1", "--train.methods=[uniform,tdr]",
     ]  # fmt: skip
     run, changed, mapped, told = [
         shlex.split(x, comments=True)[1:] for x in blocks("sh")[1].splitlines()

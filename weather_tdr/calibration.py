@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 Kind = Literal["none", "platt", "isotonic"]
 KINDS: tuple[Kind, ...] = ("none", "platt", "isotonic")  # the simplest first
@@ -100,6 +99,8 @@ def fit_isotonic(raw: Values, label: npt.NDArray[np.integer]) -> Calibration:
     Source: Zadrozny and Elkan (2002), KDD; centred: Oron and Flournoy (2017), Statistics in
     Biopharmaceutical Research 9, 258-267.
     """
+    from sklearn.isotonic import IsotonicRegression
+
     level = IsotonicRegression().fit_transform(raw, label.astype(float))
     order = np.argsort(raw, kind="stable")
     steps = np.split(order, np.flatnonzero(np.diff(level[order]) > 0) + 1)

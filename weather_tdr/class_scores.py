@@ -2,11 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    precision_recall_fscore_support,
-)
 
 from weather_tdr.scores import ranking_scores
 
@@ -33,6 +28,8 @@ def class_scores(
         ``minority_f1``, ``csi``, ``average_precision``, ``roc_auc``: each minority class against
         the rest, mean over them. NaN where it is undefined.
     """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
     classes = np.arange(probability.shape[1])
     precision, recall, f1, _ = precision_recall_fscore_support(
         label, said, labels=classes, zero_division=np.nan
@@ -55,6 +52,8 @@ def class_scores(
 
 def balanced_accuracy(said: Labels, label: Labels) -> float:
     """Mean recall over the classes that occur, 0 to 1."""
+    from sklearn.metrics import balanced_accuracy_score
+
     return float(balanced_accuracy_score(label, said))
 
 

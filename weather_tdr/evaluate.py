@@ -8,7 +8,6 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import xarray as xr
-from scores.probability import brier_score
 from torch import Tensor, nn
 
 from data_pipelines.errors import InputError
@@ -110,6 +109,8 @@ def score_split(
 
 
 def _brier(probability: npt.NDArray[np.float64], label: npt.NDArray[np.integer]) -> float:
+    from scores.probability import brier_score
+
     return float(brier_score(xr.DataArray(probability), xr.DataArray(label.astype(float))))
 
 

@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-from scores.categorical import BasicContingencyManager
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 Values = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
@@ -80,6 +78,8 @@ def table_scores(
     Source: Jolliffe and Stephenson, Forecast Verification, 2nd ed.; SEDI: Ferro and Stephenson
     (2011), Wea. Forecasting 26, 699-713.
     """
+    from scores.categorical import BasicContingencyManager
+
     given = np.broadcast_arrays(hits, false_alarms, misses, correct_negatives)
     counts = dict(zip(("tp", "fp", "fn", "tn"), given, strict=True))
     dims = ("table",) if given[0].ndim else ()
@@ -113,6 +113,8 @@ def choose_threshold(score: Values, label: Labels) -> float:
     Notes:
         Among neighbouring scores the midpoint is taken, so that rounding does not decide.
     """
+    from sklearn.metrics import precision_recall_curve
+
     if not label.any():
         return math.nan
     precision, recall, thresholds = precision_recall_curve(label, score)
@@ -129,6 +131,8 @@ def ranking_scores(score: Values, label: Labels) -> dict[str, float]:
 
     Average precision: base rate (no skill) to 1. ROC AUC: 0.5 (no skill) to 1.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     if label.min() == label.max():
         return {"average_precision": math.nan, "roc_auc": math.nan}
     return {
@@ -154,6 +158,8 @@ class Curve:
     @classmethod
     def of(cls, score: Values, label: Labels) -> "Curve":
         """Of scores that rise with the incident's likelihood, and labels 0 or 1."""
+        from sklearn.metrics import average_precision_score, precision_recall_curve
+
         precision, recall, _ = precision_recall_curve(label, score)
         return cls(precision, recall, float(average_precision_score(label, score)))
 
