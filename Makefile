@@ -1,6 +1,9 @@
 # `make demo` and `make test` set up everything themselves: they need only Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+# Nothing is compiled before it is imported, so that what is must be kept, whatever the shell says:
+# else each of many processes compiles all packages anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint docs reference tables notebooks clean
 

@@ -73,13 +73,28 @@ def small_files(made_once) -> tuple[Path, Path]:
     return folder / "fields.nc", folder / "catalogue.csv"
 
 
+def write_config(folder: Path, output: Path, files: tuple[Path, Path]) -> Path:
+    """A configuration on the small files."""
+    path = folder / "tiny.yaml"
+    path.write_text(CONFIG.format(output=output, fields=files[0], catalogue=files[1]))
+    return path
+
+
 @pytest.fixture
 def config_file(tmp_path, small_files) -> Path:
     """A configuration on the small files, with its own output folder."""
-    fields, catalogue = small_files
-    path = tmp_path / "tiny.yaml"
-    path.write_text(CONFIG.format(output=tmp_path / "runs", fields=fields, catalogue=catalogue))
-    return path
+    return write_config(tmp_path, tmp_path / "runs", small_files)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(made_once, small_files) -> Path:
+    """The patches of the small files, which no test changes."""
+    from weather_tdr.cli import main
+
+    def build(folder: Path) -> None:
+        main(["build", str(write_config(folder, folder, small_files)), "--quiet"])
+
+    return made_once("store", build) / "tiny" / "patches.zarr"
 
 
 @pytest.fixture(scope="session")
@@ -87,12 +102,8 @@ def tiny_run(tmp_path_factory, made_once, small_files) -> Path:
     """A whole run on the small files: the run folder, a copy of this process's own."""
     from weather_tdr.cli import main
 
-    fields, catalogue = small_files
-
     def run(folder: Path) -> None:
-        path = folder / "tiny.yaml"
-        path.write_text(CONFIG.format(output=folder, fields=fields, catalogue=catalogue))
-        main(["run", str(path), "--quiet"])
+        main(["run", str(write_config(folder, folder, small_files)), "--quiet"])
 
     made, own = made_once("run", run), tmp_path_factory.mktemp("run")
     shutil.copytree(made / "tiny", own / "tiny")

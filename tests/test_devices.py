@@ -240,10 +240,12 @@ def test_without_a_gpu_a_graph_changes_nothing_and_with_a_compiler_it_is_refused
         Train(compile=True, cuda_graph=True)
 
 
-def test_samples_that_do_not_fit_stay_in_the_store_and_give_the_same_network(tiny_run, monkeypatch):
+def test_samples_that_do_not_fit_stay_in_the_store_and_give_the_same_network(
+    tiny_store, monkeypatch
+):
     from data_pipelines.store import open_store
 
-    store = open_store(tiny_run / "patches.zarr")
+    store = open_store(tiny_store)
     networks = {}
     for free in (2**40, 10**6):
         monkeypatch.setattr(
@@ -262,11 +264,11 @@ def test_samples_that_do_not_fit_stay_in_the_store_and_give_the_same_network(tin
     assert len(train) == len(positions(store, "train"))
 
 
-def test_what_memory_cannot_hold_goes_to_a_gpu_that_can(tiny_run, monkeypatch):
+def test_what_memory_cannot_hold_goes_to_a_gpu_that_can(tiny_store, monkeypatch):
     """The device "meta" stands for a GPU: shapes without values."""
     from data_pipelines.store import open_store
 
-    store = open_store(tiny_run / "patches.zarr")
+    store = open_store(tiny_store)
     monkeypatch.setattr(data, "FREE_SHARE", 0.0)
     gpu = torch.device("meta")
     asked = []

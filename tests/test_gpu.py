@@ -184,10 +184,10 @@ def test_replayed_passes_draw_a_new_dropout_each_time_and_resume(tmp_path):
         )
 
 
-def test_probabilities_are_those_of_the_cpu(tiny_run):
+def test_probabilities_are_those_of_the_cpu(tiny_store):
     from data_pipelines.store import open_store
 
-    store = open_store(tiny_run / "patches.zarr")
+    store = open_store(tiny_store)
     torch.manual_seed(0)
     model = PatchNet(store.sizes["variable"], 8, 2, width=6)
     wanted, labels = class_probabilities(model, store, "test")

@@ -37,18 +37,18 @@ def torchrun(number, *arguments, **kw) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory, tiny_run):
+def one(tmp_path_factory, tiny_store):
     """What one process does."""
     folder = tmp_path_factory.mktemp("one")
-    ranks_program.run(folder, tiny_run / "patches.zarr")
+    ranks_program.run(folder, tiny_store)
     return folder
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory, tiny_run):
+def several(tmp_path_factory, tiny_store):
     """What three processes, whose shares are unlike, do, and their numbers."""
     folder = tmp_path_factory.mktemp("several")
-    started = torchrun(3, HERE / "ranks_program.py", folder, tiny_run / "patches.zarr")
+    started = torchrun(3, HERE / "ranks_program.py", folder, tiny_store)
     output, _ = started.communicate(timeout=250)
     assert started.returncode == 0, output
     return folder, range(3)

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -142,10 +143,11 @@ def _parsed(
     for key in overrides:
         if key.startswith("--"):
             _check_override(kind, key[2:].split("=")[0])
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, None)
+    parser = _parser(kind)
     try:
-        parsed = parser.parse_args(list(overrides), namespace=parser.parse_object(values))
+        parsed = parser.parse_object(values)
+        if overrides:
+            parsed = parser.parse_args(list(overrides), namespace=parsed)
         made = parser.instantiate(parsed)
         return kind(**{f.name: getattr(made, f.name) for f in dataclasses.fields(kind)})
     except InputError:
@@ -159,6 +161,14 @@ def _parsed(
             raise cause from None
         where = " ".join(map(str, [path or "", *overrides])).strip()
         raise InputError(f"{where}: {_in_our_words(error)}") from error
+
+
+@cache
+def _parser(kind: type[_Dataclass]) -> ArgumentParser:
+    """Checks types and reads overrides; to make it takes as long as to use it."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, None)
+    return parser
 
 
 def _in_our_words(error: Exception) -> str:

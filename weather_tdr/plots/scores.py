@@ -174,6 +174,8 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], base_rate: float, tit
     lower.set(yscale="log", xlim=(floor, 1), xlabel="forecast probability (1)",
               ylabel="number of patches")  # fmt: skip
     upper.legend(fontsize=9, loc="upper left")
-    upper.grid(color="0.92")
-    lower.grid(color="0.92")
+    for axes in (upper, lower):
+        axes.grid(color="0.92")
+        axes.xaxis.minorticks_off()  # decades are enough; each tick takes time to lay out
+    upper.yaxis.minorticks_off()
     return figure
