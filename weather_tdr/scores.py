@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+# scikit-learn and scores take a second to import: each function that scores does so itself.
+
 Values = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
 
