@@ -18,6 +18,7 @@ from data_pipelines.image_files import read_images
 from data_pipelines.writing import alone_in
 from weather_tdr.cells import run_cells
 from weather_tdr.cli import main
+from weather_tdr.cost_benchmark import CostBenchmark, run_cost
 from weather_tdr.train import fit
 from weather_tdr.train_settings import Train
 
@@ -141,3 +142,17 @@ def test_no_worker_outlives_the_benchmark(tmp_path, name):
     if name == "SIGINT":
         assert process.returncode == 1 and "interrupted; the same command goes on" in said
         assert "Traceback" not in said
+
+
+def test_the_cost_of_a_network_is_kept_when_the_next_is_interrupted(tmp_path, monkeypatch):
+    def measured(networks, rounds, progress):
+        if networks == ("patchnet",):
+            raise KeyboardInterrupt
+        return pd.DataFrame({"network": networks, "time_ratio": [1.5]})
+
+    monkeypatch.setattr("weather_tdr.cost_benchmark.measure_cost", measured)
+    with pytest.raises(KeyboardInterrupt):
+        run_cost(CostBenchmark(output=str(tmp_path), networks=["lenet5", "patchnet"]))
+    kept = pd.read_csv(tmp_path / "cost" / "cost.csv")
+    assert kept["network"].tolist() == ["lenet5"] and kept["time_ratio"].tolist() == [1.5]
+    assert kept["rounds"].tolist() == [15]

@@ -56,12 +56,14 @@ class CostBenchmark:
 
 
 def run_cost(cost: CostBenchmark, *, progress: bool = True) -> pd.DataFrame:
-    """Measures the cost of a step and writes `cost.csv`."""
+    """Measures the cost of a step and writes `cost.csv`, anew after each network."""
     torch.set_num_threads(cost.threads)
-    table = measure_cost(tuple(cost.networks), cost.rounds, progress=progress)
     cost.folder.mkdir(parents=True, exist_ok=True)
-    table["threads"], table["rounds"] = cost.threads, cost.rounds
-    table["date"], table["commit"] = f"{datetime.now(UTC):%Y-%m-%d}", commit()
-    text = table.to_csv(index=False, float_format="%.3f")
-    write_atomically(cost.folder / "cost.csv", text)
-    return table.drop(columns=["threads", "rounds", "date", "commit"]).round(3)
+    facts: dict[str, int | str] = {"threads": cost.threads, "rounds": cost.rounds}
+    facts |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()}
+    tables: list[pd.DataFrame] = []
+    for network in cost.networks:
+        tables.append(measure_cost((network,), cost.rounds, progress=progress))
+        text = pd.concat(tables).assign(**facts).to_csv(index=False, float_format="%.3f")
+        write_atomically(cost.folder / "cost.csv", text)
+    return pd.concat(tables, ignore_index=True).round(3)
