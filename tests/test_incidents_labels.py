@@ -31,6 +31,34 @@ def test_incident_beats_hard_negative_in_one_cell():
     assert got["storms"][0] == {"low", "bomb"}
 
 
+def test_every_cell_has_the_storms_that_lie_in_it():
+    rng = np.random.default_rng(0)
+    n = 400
+    entries = pd.DataFrame(
+        {
+            "time": rng.choice(TIMES, n),
+            "latitude": rng.uniform(0.0, 60.0, n),
+            "longitude": rng.uniform(0.0, 90.0, n),
+            "storm_id": [f"storm {k}" for k in rng.integers(0, 30, n)],
+        }
+    )
+    kind = rng.integers(0, 3, n)
+    wanted: dict = {}  # in the order of the entries
+    rows, columns = GRID.cells(entries["latitude"].to_numpy(), entries["longitude"].to_numpy())
+    for step, row, column, k, storm in zip(
+        TIMES.get_indexer(entries["time"]), rows, columns, kind, entries["storm_id"], strict=True
+    ):
+        if k > 0 and row >= 0:
+            wanted.setdefault((step, row, column), []).append((k, storm))
+    got = label_from_catalogue(entries, kind, TIMES, GRID).table
+    cells = list(zip(got["step"], got["row"], got["column"], strict=True))
+    assert cells == sorted(wanted) and max(map(len, wanted.values())) > 2
+    for cell, label in zip(cells, got.to_dict("records"), strict=True):
+        first = max(wanted[cell], key=lambda entry: entry[0])  # of equal ones the first
+        assert (label["kind"], label["incident_id"]) == first
+        assert label["storms"] == {storm for _, storm in wanted[cell]}
+
+
 def test_unused_entries_are_counted():
     entries = table(time=["2001-01-01", "2001-01-01", "2005-01-01"], latitude=[50.0, 89.0, 50.0])
     labels = label_from_catalogue(entries, np.array([2, 2, 1]), TIMES, GRID)

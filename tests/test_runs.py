@@ -45,6 +45,8 @@ def test_configure_changes_only_what_it_is_told(tmp_path):
     changed = configure("demo", incidents={"where": {"pressure_hpa": {"max": 960}}})
     assert changed.incidents.where == {"pressure_hpa": {"max": 960}}
     assert configure(name="mine") == Config(name="mine")
+    changed.train.methods.append("none")  # nor does what is changed later reach another reading
+    assert read_config(wt.configs_folder() / "demo.yaml") == demo
     (tmp_path / "own.yaml").write_text("name: own\n")
     assert configure(tmp_path / "own.yaml", seed=3) == Config(name="own", seed=3)
 
