@@ -87,7 +87,9 @@ def test_an_opened_run_gives_what_its_files_hold(run, tiny_run):
         assert matching.get("hit", 0) == incidents.loc[method, "hits"]
         assert matching.get("miss", 0) == incidents.loc[method, "misses"]
         assert matching.get("false alarm", 0) == incidents.loc[method, "false_alarms"]
-        table = run.reliability(method)["as trained"]
+        reliability = run.reliability(method)
+        assert list(reliability) == ["calibrated", "as trained"]  # the order of `reliability.png`
+        table = reliability["as trained"]
         assert table["samples"].sum() == scores.loc[method, "samples"]
     assert "tdr" in repr(run) and "trained and evaluated" in repr(run)
 

@@ -185,7 +185,8 @@ class Results:
     def reliability(self, method: str) -> dict[str, pd.DataFrame]:
         """Observed frequency by probability on test, before and after calibration."""
         table = pd.read_csv(self._file(method, "reliability.csv", "evaluate"))
-        return {str(k): t.drop(columns="probabilities") for k, t in table.groupby("probabilities")}
+        groups = table.groupby("probabilities", sort=False)  # in the order of the diagram's colours
+        return {str(k): t.drop(columns="probabilities") for k, t in groups}
 
     def incident_map(self, method: str) -> xr.Dataset:
         """``incident_probability (time, latitude, longitude)`` of the test period."""
