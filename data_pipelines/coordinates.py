@@ -25,6 +25,12 @@ def time_dim(data: xr.Dataset | xr.DataArray) -> Hashable | None:
     return next((d for d in data.dims if str(d).lower() in TIME_NAMES), None)
 
 
+def is_latitude(axis: xr.DataArray) -> bool:
+    """Whether an axis is latitude in degrees, by its units or else by its name."""
+    units = str(axis.attrs.get("units", "")).lower()
+    return units in AXIS_UNITS["latitude"] or (not units and axis.name in ("latitude", "lat"))
+
+
 def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     """Renames and reorders time, latitude and longitude; checks that they are regular."""
     names = {axis: _find(dataset, axis) for axis in COORDINATES}

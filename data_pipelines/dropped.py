@@ -14,7 +14,7 @@ WHY = {
     "overlaps_target_set": "the target set holds some of the same field values",
     "incidents_outside_times": "entry of an incident at a time without fields",
     "incidents_outside_cells": "entry of an incident where no patch has its centre (poles, edges "
-    "of a region)",
+    "of a region, columns that the stride leaves over)",
     "others_outside_times": "entry of another system at a time without fields",
     "others_outside_cells": "entry of another system where no patch has its centre",
     "times_without_label": "a time for which the rule has no value",

@@ -89,8 +89,8 @@ def thresholds(
         settings: percentile and window.
 
     Returns:
-        Shape (366, latitude, longitude), day of the year 1 first; NaN where fewer days lie in the
-        window than a sample needs to have such a percentile: 1 / min(p, 1 - p).
+        Shape (366, latitude, longitude), day of the year 1 first; NaN where fewer days with a value
+        lie in the window than a sample needs to have such a percentile: 1 / min(p, 1 - p).
 
     Raises:
         InputError: that is so for every day.
@@ -107,21 +107,32 @@ def thresholds(
     ends, before = (365 + _is_leap(days.year.to_numpy() + y) for y in (0, -1))
     ahead = wanted[:, None] - day_of_year[None]
     apart = np.minimum.reduce([np.abs(ahead), np.abs(ends + ahead), np.abs(ahead - before)])
-    inside = (apart <= settings.window_days // 2) & training[None]
+    known = np.array([not np.isnan(day).all() for day in values])  # one at a time: it is on disk
+    inside = (apart <= settings.window_days // 2) & (training & known)[None]
     enough = inside.sum(axis=1) >= needed
     if not enough.any():
         raise InputError(
-            f"`incidents.exceedance.window_days` must hold at least {needed} training days for "
-            f"percentile {settings.percentile:g}, got at most {int(inside.sum(axis=1).max())} in "
-            f"{settings.window_days} days. Widen it, or train on a longer period."
+            f"`incidents.exceedance.window_days` must hold at least {needed} training days with "
+            f"values for percentile {settings.percentile:g}, got at most "
+            f"{int(inside.sum(axis=1).max())} in {settings.window_days} days. Widen it, or train "
+            "on a longer period."
         )
     found: Days = np.full((DAYS_OF_YEAR, *values.shape[1:]), np.nan, dtype=np.float32)
     for row in range(values.shape[1]):
         of_row = np.asarray(values[:, row])
         for day, members in zip(wanted[enough], inside[enough], strict=True):
-            found[day - 1, row] = np.quantile(
-                of_row[members], share, axis=0, method="median_unbiased"
-            )
+            found[day - 1, row] = _percentile(of_row[members], share, needed)
+    return found
+
+
+def _percentile(sample: Days, share: float, needed: int) -> Days:
+    """That of each point, shape (longitude,), of its days with a value: (day, longitude)."""
+    number = len(sample) - np.isnan(sample).sum(axis=0)
+    whole, holed = number == len(sample), (number < len(sample)) & (number >= needed)
+    found: Days = np.full(sample.shape[1:], np.nan, dtype=np.float32)
+    for points, quantile in ((whole, np.quantile), (holed, np.nanquantile)):
+        if points.any():
+            found[points] = quantile(sample[:, points], share, axis=0, method="median_unbiased")
     return found
 
 

@@ -17,7 +17,7 @@ import xarray as xr
 
 from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
-from data_pipelines.opening import open_files, si_units
+from data_pipelines.opening import open_files, si_units, widened
 from data_pipelines.periods import interval
 from data_pipelines.quality import time_findings
 from data_pipelines.schema import FIELD_DIMS, duration_hours
@@ -157,7 +157,7 @@ def select_variable(
         "standard_name": str(field.attrs.get("standard_name", "")),
         "base_variable": name,
     }
-    field = field.reset_coords(drop=True)
+    field = widened(field.reset_coords(drop=True))
     if factor != 1.0 or offset != 0.0:
         field = field * factor + offset
     if sign:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 REQUIRED = ("time", "latitude", "longitude")
 SPEED_KM_H, LONGEST_HOURS = 100, 24  # of systems that no one has named
 MANY, FEWER = 20, 0.8  # entries from which on names are doubted; share of systems that says so
+HOUR_NAMES = ("hour", "hh", "hr", "utc", "hour_utc")  # a column that belongs to the time
 DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b.*"
 
 
@@ -66,6 +67,14 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
         times = pd.to_datetime(times.map(str), format="ISO8601", errors="coerce", utc=True)
         times = times.dt.tz_localize(None)
     _refuse(path, table, times.isna(), "time", "be a date such as 2001-01-31 06:00")
+    hours = [c for c in table if str(c).strip().lower() in HOUR_NAMES]
+    told = table[hours[0]].dropna().astype(str) if hours else pd.Series(dtype=str)
+    if _days_alone(times) and (told.str.strip("0:. ") != "").any():
+        raise InputError(
+            f"`incidents.catalogue`: column `time` must hold the hour too, got days alone beside "
+            f"`{hours[0]}` in {path}. Join them: `table['time'] = pd.to_datetime(table['"
+            f"{renamed.get('time', 'time')}']) + pd.to_timedelta(table['{hours[0]}'], unit='h')`."
+        )
     table["time"] = times.astype("datetime64[ns]")
     for column, low, high in (("latitude", -90, 90), ("longitude", -360, 360)):
         values = pd.to_numeric(table[column], errors="coerce")

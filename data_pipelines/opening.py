@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import xarray as xr
 from xarray.backends import NetCDF4BackendEntrypoint
 
@@ -136,8 +137,13 @@ def _same_units(parts: list[xr.Dataset]) -> None:
             )
         for k, (si, factor, offset) in zip(holders, found, strict=True):
             attributes = {**parts[k][name].attrs, "units": si}
-            parts[k] = parts[k].assign({name: parts[k][name] * factor + offset})
+            parts[k] = parts[k].assign({name: widened(parts[k][name]) * factor + offset})
             parts[k][name].attrs = attributes
+
+
+def widened(field: xr.DataArray) -> xr.DataArray:
+    """At least float32: 1,013 hPa in Pa is beyond float16."""
+    return field.astype(np.result_type(field.dtype, np.float32), copy=False)
 
 
 def si_units(units: str) -> tuple[str, float, float]:

@@ -1,5 +1,6 @@
 """What a patch store will hold, decided before any field is read: labels, splits, listing."""
 
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from data_pipelines.splits import separate_storms, split_times
 from data_pipelines.target_set import assign_splits
 from data_pipelines.writing import unfinished
 
+log = logging.getLogger(__name__)
 STEPS_AT_ONCE = 4096
 INCIDENT = GROUPS.index("incident")
 
@@ -132,6 +134,7 @@ def plan_store(
     """
     times = pd.DatetimeIndex(fields.indexes["time"])
     grid = grid_of(fields, patches)
+    _say_what_is_left_over(grid)
     split = time_split(times, splits, [str(lag) for lag in fields["lag"].values])
     between = [
         _with_corner(labeller(times, moved, split).table, moved)
@@ -172,6 +175,21 @@ def grid_of(fields: xr.DataArray, patches: Patches) -> PatchGrid:
         patches.stride,
         patches.whole_field,
     )
+
+
+def _say_what_is_left_over(grid: PatchGrid) -> None:
+    """Warns where patches do not go evenly around the globe."""
+    around = len(grid.longitude)
+    left = 0 if grid.whole or not grid.is_global else around % grid.stride
+    if not left:
+        return
+    fits = int(np.gcd(around, 2 ** int(np.log2(grid.stride))))  # networks pool by powers of two
+    first, last = grid.longitude[0] + grid.dlon * (grid.margin + np.array([-left, -1.0]))
+    log.warning(
+        "patches every %d points leave %d of %d columns of a global grid, %.4g to %.4g E, in no "
+        "central cell: incidents there count for nobody. `patches.stride: %d` would leave none.",
+        grid.stride, left, around, first % 360.0, last % 360.0, fits,
+    )  # fmt: skip
 
 
 def _with_corner(table: pd.DataFrame, grid: PatchGrid) -> pd.DataFrame:

@@ -35,7 +35,8 @@ LIMITS = {
 }
 log = logging.getLogger(__name__)
 FINITE = float(np.finfo(np.float32).max)
-COMPARED = 50  # repeated times whose copies are compared
+COMPARED = 50  # repeated times that are compared even where they are most
+AT_ONCE = 32  # of them in memory
 PROBLEMS = ("missing", "infinite", "impossible")
 UNREADABLE = "unreadable"
 READ_ERRORS = (OSError, RuntimeError, ValueError)  # of netCDF, HDF5, Zarr and its codecs
@@ -179,7 +180,7 @@ def time_findings(dataset: xr.Dataset) -> tuple[xr.Dataset, list[Finding]]:
         times = times[~repeated]
     if len(times) > 2:
         steps = np.diff(times.to_numpy())
-        usual = np.median(steps.astype(np.int64)).astype("timedelta64[ns]")
+        usual = np.median(steps.astype(np.int64)).astype(steps.dtype)
         before = np.flatnonzero(steps >= 2 * usual)
         if len(before):
             lacking = int((steps[before] // usual - 1).sum())
@@ -195,26 +196,42 @@ def time_findings(dataset: xr.Dataset) -> tuple[xr.Dataset, list[Finding]]:
 
 
 def _without_equal_copies(dataset: xr.Dataset) -> xr.Dataset:
-    """Leaves one of the copies of a time that are equal, where few times are repeated."""
+    """Leaves one of the copies of a time that are equal, unless most of all times are repeated."""
     times = pd.DatetimeIndex(dataset.indexes["time"])
-    repeated = times[times.duplicated()].unique()
-    if not 0 < len(repeated) <= COMPARED:
+    later = np.flatnonzero(times.duplicated())
+    most = times.duplicated(keep=False).sum() > len(times) / 2
+    if not len(later) or (most and len(later) > COMPARED):
         return dataset
-    surplus = [
-        copies[1:] for t in repeated if _equal(dataset, copies := np.flatnonzero(times == t))
-    ]
-    if not surplus:
-        return dataset
-    log.info("%d times stand in the fields several times, with equal values", len(surplus))
-    return dataset.isel(time=np.setdiff1d(np.arange(len(times)), np.concatenate(surplus)))
+    first = times.searchsorted(times[later])
+    equal = _equal(dataset, first, later)
+    surplus = later[equal & ~np.isin(first, first[~equal])]  # all copies of the time are equal
+    if len(surplus):
+        log.info("%d times stand in the fields several times, with equal values", len(surplus))
+    return dataset.isel(time=np.setdiff1d(np.arange(len(times)), surplus))
 
 
-def _equal(dataset: xr.Dataset, steps: npt.NDArray[np.integer]) -> bool:
+def _equal(
+    dataset: xr.Dataset, ours: npt.NDArray[np.integer], theirs: npt.NDArray[np.integer]
+) -> npt.NDArray[np.bool_]:
+    """Which steps have the same values, NaN included; one that cannot be read has not."""
+    if len(ours) > AT_ONCE:
+        parts = [slice(k, k + AT_ONCE) for k in range(0, len(ours), AT_ONCE)]
+        return np.concatenate([_equal(dataset, ours[p], theirs[p]) for p in parts])
     try:
-        first, *others = (dataset.isel(time=int(step)).load() for step in steps)
+        mine, other = (dataset.isel(time=k).load() for k in (ours, theirs))
     except READ_ERRORS:
-        return False
-    return all(first.equals(other) for other in others)
+        if len(ours) == 1:
+            return np.zeros(1, dtype=bool)
+        return np.concatenate(
+            [_equal(dataset, ours[k : k + 1], theirs[k : k + 1]) for k in range(len(ours))]
+        )
+    same = np.ones(len(ours), dtype=bool)
+    for name, values in mine.reset_coords().variables.items():
+        if "time" in values.dims and name != "time":
+            a, b = (v.transpose("time", ...).to_numpy() for v in (values, other.variables[name]))
+            alike = (a == b) | (pd.isna(a) & pd.isna(b))
+            same &= alike.reshape(len(ours), -1).all(axis=1)
+    return same
 
 
 def _of_times(variable: str, problem: str, times: pd.DatetimeIndex) -> Finding:

@@ -37,7 +37,8 @@ class PatchGrid:
     A patch covers `size` x `size` grid points; patches start every `stride` points, from the
     first (northernmost, westernmost) point on. On a global grid they wrap in longitude. The
     central cell of a patch is the `stride` x `stride` points in its middle, so that the central
-    cells tile the domain and no two share a point.
+    cells tile the domain and no two share a point. (Where the stride does not divide the columns of
+    a global grid, the last columns before the first cell are in none.)
 
     Attributes:
         latitude: degrees north, descending, shape (rows of the grid,).

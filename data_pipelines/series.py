@@ -4,6 +4,7 @@ import gzip
 import logging
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import xarray as xr
 
 from data_pipelines.areas import BRIDGE
 from data_pipelines.catalogues import dialect
-from data_pipelines.coordinates import time_dim
+from data_pipelines.coordinates import is_latitude, time_dim
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.labels import PatchLabels, steps_of, storm_sets
 from data_pipelines.opening import engine_of
@@ -91,7 +92,11 @@ def _read_netcdf(path: Path, series: Series) -> pd.DataFrame:
         if others:
             known = values.notnull()
             ever = known.any(str(time))
-            reduced = getattr(values.where(ever), series.reduce)(others, skipna=True)
+            counted: Any = values.where(ever)
+            north = [values[d] for d in others if d in values.coords and is_latitude(values[d])]
+            if series.reduce == "mean" and north:
+                counted = counted.weighted(np.cos(np.deg2rad(north[0])))
+            reduced = getattr(counted, series.reduce)(others, skipna=True)
             values = reduced.where((known | ~ever).all(others))
         return pd.DataFrame({"time": dataset[time].to_numpy(), series.variable: values.to_numpy()})
 

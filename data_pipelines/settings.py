@@ -123,8 +123,8 @@ class Series:
     Attributes:
         path: CSV with `time` and the variable, or NetCDF.
         variable: column of it; `where` and `hard_negatives` select by it.
-        reduce: what becomes of further dimensions of NetCDF; cells that are always missing (sea)
-            do not count.
+        reduce: what becomes of further dimensions of NetCDF (a mean weighs by area where one of
+            them is latitude); cells that are always missing (sea) do not count.
     """
 
     path: str = ""
@@ -276,8 +276,12 @@ def store_settings(
         "groups": asdict(groups),
         "seed": seed,
     }
-    for place in (settings["fields"], *(settings["incidents"][r] for r in ("exceedance", "mask"))):
-        del place["paths"]
+    del settings["fields"]["paths"]
+    for rule in ("exceedance", "mask"):
+        place = settings["incidents"][rule]
+        paths = place.pop("paths")
+        if paths:  # so that none of these passes for one of the fields
+            place["number_of_paths"] = len(paths)
     del settings["incidents"]["catalogue"], settings["incidents"]["series"]["path"]
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain

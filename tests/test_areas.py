@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 from scipy.ndimage import label as connected
 
 from data_pipelines.areas import join_patches, label_from_areas, patch_shares
+from data_pipelines.build import store_attributes
+from data_pipelines.groups import Groups
 from data_pipelines.labels import UNKNOWN
 from data_pipelines.schema import GROUPS, PatchGrid
+from data_pipelines.settings import Fields, Incidents, Mask, Patches, Splits
 
 LATITUDE = np.linspace(40.0, -40.0, 9)
 GRIDS = {
@@ -93,3 +96,18 @@ def test_kinds_and_what_is_not_known():
     assert got.unused == {"times_without_label": 2, "patches_without_label": 1}
     storms = got.table["storms"][got.table["kind"] == GROUPS.index("incident")]
     assert len(set(storms)) == 1 and len(next(iter(storms))) == 1
+
+
+def test_a_file_of_masks_is_no_file_of_fields(tmp_path):
+    """The same files, divided otherwise: not the same store."""
+    (tmp_path / "a.nc").write_bytes(b"a")
+    (tmp_path / "b.nc").write_bytes(b"b")
+
+    def identity(fields, mask):
+        places = [[str(tmp_path / name) for name in names] for names in (fields, mask)]
+        incidents = Incidents(rule="mask", mask=Mask("labels", places[1]))
+        fields, splits = Fields(places[0], ["msl"]), Splits(fractions=[0.5, 0.25, 0.25])
+        return store_attributes(fields, incidents, Patches(8, 2), splits, Groups(), 0)
+
+    assert identity(["a.nc", "b.nc"], []) != identity(["a.nc"], ["b.nc"])
+    assert identity(["a.nc"], ["b.nc"]) == identity(["a.nc"], ["b.nc"])

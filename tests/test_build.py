@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -218,6 +220,17 @@ def test_cutting_is_slicing_of_the_wrapped_fields():
         for k, (s, y, x) in enumerate(zip(step, places, along, strict=True)):
             y, x = y + np.arange(4), (x + np.arange(4)) % 12
             np.testing.assert_array_equal(out[k], values[s].take(y, 1).take(x, 2))
+
+
+def test_columns_that_the_stride_leaves_over_are_told(small_files, tmp_path, caplog):
+    """72 columns are 4 times 16 and 8; the central cells begin at column 4, 20 E."""
+    few = replace(SPLIT, target_per_group=2)
+    build(small_files, tmp_path / "patches.zarr", patches=Patches(24, 16, 1.0), splits=few)
+    assert "leave 8 of 72 columns of a global grid, 340 to 15 E" in caplog.text
+    assert "`patches.stride: 8` would leave none" in caplog.text
+    caplog.clear()
+    build(small_files, tmp_path / "even.zarr", patches=Patches(24, 8, 1.0), splits=few)
+    assert "columns" not in caplog.text
 
 
 def test_same_inputs_give_the_same_store_and_no_second_build(small_files, tmp_path, store):

@@ -80,6 +80,26 @@ def test_thresholds_are_quantiles_of_the_window_around_the_day_of_the_year():
     assert np.isnan(got[365]).all()  # no leap year: nobody asks for day 366
 
 
+def test_missing_training_days_and_points_leave_the_percentile_of_the_others():
+    """Oracle: a plain loop over the training days that have a value at the point."""
+    values = noise()
+    values[40] = np.nan  # a whole day
+    values[100:110, 0, 0] = np.nan
+    values[200:, 1, 1] = np.nan  # fewer days than a sample needs, later in the year
+    settings = Exceedance("t", percentile=90, window_days=11)
+    got = thresholds(DAYS, values, ALL, settings)
+    assert not np.isnan(got[:365, 0, 0]).any()
+    for day in (34, 41, 46, 95, 104, 300):
+        members = np.stack([v for when, v in zip(DAYS, values, strict=True) if near(when, day, 5)])
+        for y, x in np.ndindex(values.shape[1:]):
+            sample = members[:, y, x]
+            sample = sample[~np.isnan(sample)]
+            wanted = (
+                np.quantile(sample, 0.9, method="median_unbiased") if len(sample) > 9 else np.nan
+            )
+            assert got[day - 1, y, x] == pytest.approx(wanted, rel=1e-6, nan_ok=True)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_thresholds_agree_with_xclim():
     xclim = pytest.importorskip("xclim.core.calendar")
@@ -106,7 +126,9 @@ def test_thresholds_see_training_days_only():
     np.testing.assert_array_equal(
         thresholds(DAYS, values, training, settings), thresholds(DAYS, other, training, settings)
     )
-    with pytest.raises(InputError, match="at least 100 training days for percentile 99, got at"):
+    with pytest.raises(
+        InputError, match="at least 100 training days with values for percentile 99, got"
+    ):
         thresholds(DAYS, values, training, Exceedance("t", percentile=99, window_days=11))
 
 

@@ -80,6 +80,16 @@ def test_lags_are_the_earlier_fields(tmp_path):
     assert got["time"].values[0] == field["time"].values[4]
 
 
+def test_half_precision_does_not_overflow_in_pascals(tmp_path):
+    field = make_field(LAT, LON)
+    half = (field["msl"] / 100).astype(np.float16).assign_attrs(units="hPa")
+    wanted = half.astype(np.float64).values * 100
+    store = tmp_path / "half.zarr"
+    half.to_dataset(name="msl").to_zarr(store, consolidated=False)
+    got = open_fields([store], ["msl"])
+    np.testing.assert_array_equal(got.values[:, 0], wanted)
+
+
 def test_lags_over_a_hole_in_time(tmp_path):
     field = make_field(LAT, LON, steps=9).isel(time=[0, 1, 3, 4, 5, 8])
     field.to_netcdf(tmp_path / "a.nc")

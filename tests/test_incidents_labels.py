@@ -105,6 +105,7 @@ def test_filters():
         ("time,lat\n2001-01-01,1\n", "column `longitude` is unknown.*There is: lat, time"),
         ("latitude,longitude,year,month,day\n1,2,2001,1,1\n", "column `time` is .*'month', 'day'"),
         ("date,lat,lon\n31.12.2001 06:00,1,2\n1/12/2001,1,2\n", "where the day comes first"),
+        ("date,hour,lat,lon\n2001-01-01,6,1,2\n2001-01-01,12,1,2\n", "hour too.*hour'], unit='h'"),
         ("time,latitude,longitude,storm_id\nsoon,1,2,a\n", "`time` must be a date.* line 2"),
         ("time,latitude,longitude,storm_id\n2001-01-01,95,2,a\n", "`latitude` must lie within"),
         ("time,latitude,longitude,storm_id\n2001-01-01,5,,a\n", "`longitude` must lie within"),

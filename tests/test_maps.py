@@ -123,15 +123,17 @@ def test_the_same_map_from_a_file_with_other_conventions(small, small_files, tmp
     np.testing.assert_array_equal(first["longitude"], second["longitude"])
 
 
-def test_missing_values_stay_missing_and_local(small, tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -32767.0])
+def test_missing_and_impossible_values_are_missing_and_local(small, tmp_path, value, caplog):
     holed = small[0].isel(time=slice(0, 6)).copy(deep=True)
-    holed["msl"][4, 18, 0] = np.nan
+    holed["msl"][4, 18, 0] = value
     holed.to_netcdf(tmp_path / "holed.nc")
     model = detector(8, 2)
     found = incident_map(model, open_fields([tmp_path / "holed.nc"], **model.open_arguments()))
     missing = np.isnan(found.isel(time=0).values)
     assert missing.sum() == 8 * 8  # the positions whose patch holds the point, no others
     assert not np.isnan(found.isel(time=1).values).any()
+    assert ("values" in caplog.text) == (not np.isnan(value))  # what is missing, the map shows
 
 
 def test_regional_map_ends_where_no_full_patch_fits(small, tmp_path):

@@ -126,6 +126,8 @@ def test_lowest_pressure_is_that_within_the_radius():
         },
     )  # fmt: skip
     pressure[0, 3, 4] = np.nan
+    flawed = pressure.copy(deep=True)
+    flawed[0, 3, 4] = -32767.0
     n = 40
     found = pd.DataFrame(
         {
@@ -138,6 +140,7 @@ def test_lowest_pressure_is_that_within_the_radius():
         km = great_circle_km(row["latitude"], row["longitude"], latitude[:, None], longitude[None])
         inside = pressure.sel(time=row["time"]).values[km <= 900.0]
         assert got[k] == pytest.approx(np.nanmin(inside) / 100)
+    np.testing.assert_array_equal(lowest_pressure(found, flawed, 900.0), got)
     nearest = lowest_pressure(found, pressure, 1.0)
     assert np.isfinite(nearest).sum() >= n - 1
 

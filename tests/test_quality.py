@@ -12,7 +12,14 @@ from data_pipelines import quality
 from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from data_pipelines.quality import Finding, Quality, check_block, findings_of, joined
+from data_pipelines.quality import (
+    Finding,
+    Quality,
+    check_block,
+    findings_of,
+    joined,
+    time_findings,
+)
 from data_pipelines.schema import SPLITS
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.store import open_store
@@ -126,7 +133,7 @@ def test_findings_along_time(small, tmp_path):
 
 
 def test_equal_copies_of_a_time_cost_nothing(small, tmp_path, monkeypatch):
-    """As where files overlap; also with missing values; not where too many would be compared."""
+    """As where files overlap; also with missing values; not where most would be compared."""
     fields = small[0].isel(time=slice(0, 12)).copy(deep=True)
     fields["msl"][5, 3, :4] = np.nan
     fields.isel(time=slice(0, 7)).to_netcdf(tmp_path / "a.nc")
@@ -136,8 +143,33 @@ def test_equal_copies_of_a_time_cost_nothing(small, tmp_path, monkeypatch):
     np.testing.assert_array_equal(got.values, open_fields_of(fields, tmp_path))
     assert "findings" not in got.attrs
     monkeypatch.setattr(quality, "COMPARED", 2)
+    monkeypatch.setattr(quality, "AT_ONCE", 2)
     got = open_fields(files, ["msl"])
-    assert got.sizes["time"] == 9 and '"repeated"' in got.attrs["findings"]
+    np.testing.assert_array_equal(got.values, open_fields_of(fields, tmp_path))
+    fields["msl"][6, 2, 2] += 1.0
+    fields.isel(time=slice(4, 12)).to_netcdf(tmp_path / "c.nc")  # step 6 is not what it is in `a`
+    got = open_fields([tmp_path / "a.nc", tmp_path / "c.nc"], ["msl"])
+    assert got.sizes["time"] == 11 and fields["time"].values[6] not in got["time"].values
+    fields.isel(time=slice(1, 12)).to_netcdf(tmp_path / "d.nc")
+    with pytest.raises(InputError, match=r"more than half of all\. Give each file once"):
+        open_fields([tmp_path / "a.nc", tmp_path / "d.nc"], ["msl"])
+
+
+def read_or_fail(values, bad):
+    if bad in values["time"].values:
+        raise OSError("truncated")
+    return values
+
+
+def test_a_copy_that_cannot_be_read_equals_none(small):
+    """Of three times that are given twice the copies of the second cannot be read."""
+    few = small[0].isel(time=[0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7])
+    bad = few["time"].values[3]
+    lazy = few.chunk(time=1)
+    lazy["msl"] = lazy["msl"].map_blocks(lambda v: read_or_fail(v, bad), template=lazy["msl"])
+    kept, found = time_findings(lazy)
+    assert bad not in kept["time"].values and kept.sizes["time"] == 7
+    assert [(f.problem, f.values) for f in found] == [("repeated", 2), ("missing", 1)]
 
 
 def open_fields_of(dataset, folder):

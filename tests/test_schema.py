@@ -39,6 +39,10 @@ def test_central_cells_tile_the_domain(grid):
             cell = owner[np.ix_(y, x)]
             assert (cell == -1).all()
             owner[np.ix_(y, x)] = row * grid.columns + column
+    if grid.is_global:  # all the way around, but for what the stride leaves over
+        of_row = (owner != -1).sum(axis=1)
+        around = len(grid.longitude) // grid.stride * grid.stride
+        assert set(of_row) == {0, around} and (of_row > 0).sum() == grid.rows * grid.stride
     lat, lon = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
     row, column = grid.cells(lat.ravel(), lon.ravel() - 360.0)
     flat = np.where(row < 0, -1, row * grid.columns + column)

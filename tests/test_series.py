@@ -38,6 +38,25 @@ def test_mean_over_cells_that_are_ever_known(tmp_path):
                                .where(np.arange(8) != 3, largest["tp"][3]))  # fmt: skip
 
 
+def test_mean_over_latitudes_counts_areas(tmp_path):
+    """Oracle: the integral of cos over cells that touch each other, from 30 S to 30 N."""
+    south = np.arange(-30.0, 30.0, 0.5) + 0.25
+    cells = np.broadcast_to(np.abs(np.sin(np.deg2rad(south)))[None, :, None], (3, 120, 2))
+    dims = ("time", "lat", "lon")
+    times = pd.date_range("2001-01-01", periods=3)
+    data = xr.Dataset({"tp": (dims, cells)}, {"time": times, "lat": south, "lon": [0.0, 1.0]})
+    data.to_netcdf(tmp_path / "r.nc")
+    got = read_series(Series(str(tmp_path / "r.nc"), "tp"))["tp"]
+    np.testing.assert_allclose(got, 0.25, rtol=1e-4)  # of sin cos to 30 degrees, over sin 30
+    assert np.isclose(cells[0].mean(), 0.256, atol=1e-3)  # that of all cells alike
+    largest = read_series(Series(str(tmp_path / "r.nc"), "tp", "max"))["tp"]
+    np.testing.assert_allclose(largest, cells.max())
+    projected = data.rename(lat="y", lon="x").assign_coords(y=south * 5000.0)
+    projected.to_netcdf(tmp_path / "p.nc")  # cells of equal area
+    got = read_series(Series(str(tmp_path / "p.nc"), "tp"))["tp"]
+    np.testing.assert_allclose(got, cells[0].mean())
+
+
 def test_csv_in_any_order(tmp_path):
     (tmp_path / "r.csv").write_text("time,tp\n2001-01-02,3\n2001-01-01T12:00Z,\n")
     got = read_series(Series(str(tmp_path / "r.csv"), "tp"))

@@ -114,7 +114,9 @@ def _map_periods(
     config: Config, detector: Detector, store: xr.Dataset, folder: Path, *, progress: bool
 ) -> dict[str, Any]:
     """The threshold of incidents from the map of validation, then the maps of test."""
-    fields = open_fields(config.fields.paths, **detector.open_arguments())
+    fields = open_fields(
+        config.fields.paths, **detector.open_arguments(), period=config.fields.period
+    )
     if not detector.areas and not detector.whole_field:  # there an incident is a patch
         found_map = incident_map_on(
             config.cluster, detector, fields.sel(time=times_of(store, "validation")), folder,

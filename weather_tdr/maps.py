@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from tqdm import tqdm
 
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.errors import InputError
+from data_pipelines.quality import joined, read_block
 from data_pipelines.schema import PatchGrid, duration_hours
 from data_pipelines.writing import written_whole
 from weather_tdr.candidates import KM_PER_DEGREE
@@ -94,8 +96,8 @@ def incident_map(
 
     Before calibration equal to cutting every patch and running the network on it. Positions are the
     centres of the patches; on a global grid they go around the globe, elsewhere and towards the
-    poles the map ends where no full patch fits. A patch with a missing value has a missing
-    probability.
+    poles the map ends where no full patch fits. A patch with a value that is missing,
+    infinite or impossible (`quality.LIMITS`) has a missing probability.
 
     Args:
         detector: trained network.
@@ -123,13 +125,15 @@ def incident_map(
     north, east = grid.positions(step)
     rows, columns = len(north), len(east)
     device = next(detector.model.parameters()).device
-    parts = []
+    parts, findings = [], []
     # A chunk of fields is computed once, and goes through the network a few steps at a time.
     chunks = fields.chunks[0] if fields.chunks else (fields.sizes["time"],)
     ends = np.cumsum(chunks)
     bar = tqdm(total=int(ends[-1]), desc="incident map", disable=not progress, mininterval=1.0)
     for first, last in zip(ends - chunks, ends, strict=True):
-        block = fields.isel(time=slice(first, last)).to_numpy()
+        here = fields.isel(time=slice(first, last))
+        block, wrong = read_block(here, pd.DatetimeIndex(here.indexes["time"]))
+        findings += [found for found in wrong if found.problem != "missing"]
         for begin in range(0, len(block), STEPS_AT_ONCE):
             values = block[begin : begin + STEPS_AT_ONCE]
             if wraps:
@@ -140,6 +144,8 @@ def incident_map(
             parts.append(calibrated.astype(np.float32))
             bar.update(len(values))
     bar.close()
+    for found_wrong in joined(findings):
+        log.warning("%s; the map is missing there", found_wrong.line())
     if not wraps and east[-1] >= 360.0:  # a region across Greenwich begins west of it
         east -= 360.0
     cell = grid.shape if whole else (stride, stride)
@@ -209,9 +215,9 @@ def incident_map_on(
         with xr.open_dataarray(parts / f"{number}.nc") as part:
             loaded.append(part.load())
     shutil.rmtree(parts)
-    joined = xr.concat(loaded, dim="time")
-    joined["time"].attrs = loaded[0]["time"].attrs
-    return joined
+    whole = xr.concat(loaded, dim="time")
+    whole["time"].attrs = loaded[0]["time"].attrs
+    return whole
 
 
 def _map_part(
