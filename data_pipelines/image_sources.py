@@ -1,5 +1,6 @@
 """Where image data sets come from and where they lie; downloads with hashes."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ PUBLISHED = {
 def places(dataset: str, folder: str) -> list[Path]:
     """Folders to look into, the best first."""
     if folder:
-        return [Path(folder).expanduser()]
+        return [Path(folder).expanduser() / dataset, Path(folder).expanduser()]
     inside = PUBLISHED[dataset].places if dataset in PUBLISHED else (dataset, "cifar10", ".")
     beside = ("data", "../shared/data")  # where the configurations of weather look too
     roots = [Path(p) for p in (os.environ.get("WEATHER_TDR_DATA", ""), *beside) if p]
@@ -83,29 +84,48 @@ def find(dataset: str, names: Iterable[str], folder: str, download: bool = False
         dataset: its name.
         names: of the file, the best first.
         folder: where to look; empty for the usual places.
-        download: whether it may be fetched, into `folder` or the cache folder.
+        download: whether it may be fetched, into a folder named after the data set in `folder`, or
+            in the cache folder.
 
     Raises:
         InputError: there is none, or it could not be fetched.
     """
     names = tuple(names)
     where = places(dataset, folder)
+    others = ""
     for place in where:
         for name in names:
-            if (place / name).exists():
+            if not (place / name).exists():
+                continue
+            other = _owner_of(place / name, dataset)
+            if not other:
                 return place / name
+            others += f" {place / name} is that of `{other}`."
     published = PUBLISHED.get(dataset)
     fetchable = [] if published is None else [n for n in names if n in published.files]
     if download and published is not None and fetchable:
-        into = Path(folder).expanduser() if folder else cache_folder() / dataset
-        return _fetch(published, fetchable[0], into)
+        into = Path(folder).expanduser() if folder else cache_folder()
+        return _fetch(published, fetchable[0], into / dataset)
     looked = ", ".join(str(p) for p in where)
     fetch = " Or let `--images.download true` fetch it." if fetchable else ""
     raise InputError(
-        f"`images.dataset: {dataset}` needs the file {' or '.join(names)}, found none in {looked}. "
-        f"Put it there, or set `images.folder` to where it lies.{fetch}"
+        f"`images.dataset: {dataset}` needs the file {' or '.join(names)}, found none in {looked}."
+        f"{others} Put it there, or set `images.folder` to where it lies.{fetch}"
         f" (In `weather-tdr imbalance` it is `--folder`{' and `--download`' if fetchable else ''}.)"
     )
+
+
+def _owner_of(path: Path, dataset: str) -> str:
+    """The other data set whose file this is: MNIST and Fashion-MNIST have the same names."""
+    hashes = {
+        other: published.files[path.name]
+        for other, published in PUBLISHED.items()
+        if path.name in published.files
+    }
+    if len(hashes) < 2:
+        return ""
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    return next((k for k, known in hashes.items() if md5 == known and k != dataset), "")
 
 
 def _fetch(published: Published, name: str, folder: Path) -> Path:

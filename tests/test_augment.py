@@ -8,7 +8,7 @@ import xarray as xr
 
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from weather_tdr.augment import augmentation, is_odd
+from weather_tdr.augment import augmentation, crop_flip, is_odd
 from weather_tdr.train import Train, fit
 
 NAMES = {
@@ -111,7 +111,7 @@ def always():
     raise AssertionError
 
 
-def test_what_would_change_the_class_is_refused():
+def test_what_would_change_the_class_is_refused(caplog):
     fields = xr.Dataset(
         coords={"base_variable": ("variable", ["msl"] * 4), "standard_name": ("variable", [""] * 4)}
     )
@@ -122,6 +122,10 @@ def test_what_would_change_the_class_is_refused():
     with pytest.raises(InputError, match="got images"):
         augmentation("mirror", store_of(fields, []))
     assert augmentation("none", store_of(fields, [])) is None
+    digits = store_of(fields, [])
+    digits.attrs["settings"] = {"images": {"dataset": "mnist"}}
+    assert augmentation("crop_flip", digits) is crop_flip
+    assert "`train.augment: crop_flip` mirrors images" in caplog.text
     x, y = torch.randn(40, 1, 8, 8), torch.arange(40) % 2
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
     target = torch.randn(4, 1, 8, 8), torch.arange(4) % 2

@@ -19,6 +19,7 @@ from data_pipelines.writing import alone_in
 from weather_tdr.cells import run_cells
 from weather_tdr.cli import main
 from weather_tdr.cost_benchmark import CostBenchmark, run_cost
+from weather_tdr.tables import made
 from weather_tdr.train import fit
 from weather_tdr.train_settings import Train
 
@@ -47,6 +48,26 @@ def test_what_is_not_run_again_is_what_is_there(tmp_path, capsys):
         main(["benchmark", str(config), "--quiet"])
     assert stop.value.code == 2 and "another process holds" in capsys.readouterr().err
     main(["benchmark", str(config), "--quiet"])  # it is free again
+
+
+def test_tables_of_an_installation_without_git_name_no_commit():
+    table = pd.DataFrame({"date": ["2001-01-02", "2001-01-01"], "commit": ["", np.nan]})
+    assert made(table) == "Measured 2001-01-01 to 2001-01-02."
+    assert made(table.assign(commit=["", "abc"])).endswith("2001-01-02, commit abc.")
+
+
+def test_a_script_without_the_guard_is_told(tmp_path):
+    """Each worker imports the script, and would run it again."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG.format(output=tmp_path))
+    call = f"weather_tdr.benchmark({str(config)!r}, workers=2, seeds=1)\n"
+    script = tmp_path / "script.py"
+    script.write_text("import weather_tdr\n" + call)
+    got = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert got.returncode != 0 and "another process holds" not in got.stderr
+    for words in ("must not be started by its own workers", "a process ended before its cell did"):
+        assert f"InputError: {words}" in got.stderr or f"{words}." in got.stderr
+    assert 'under `if __name__ == "__main__":`' in got.stderr.splitlines()[-1]
 
 
 def test_cells_belong_to_the_images_that_they_saw(tmp_path, mnist):
@@ -81,6 +102,20 @@ def test_benchmarks_that_cannot_be(tmp_path, capsys, override, words):
     with pytest.raises(SystemExit) as stop:
         main(["benchmark", str(config), "--quiet", override])
     assert stop.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_rates_are_not_chosen_on_a_store_without_validation(tmp_path, capsys):
+    main(
+        ["imbalance", "--dataset=digits", "--validation-size=0", f"--output={tmp_path}", "--quiet"]
+    )
+    config = tmp_path / "tiny.yaml"
+    text = CONFIG.format(output=tmp_path).replace("images:", "#").replace("network: convnet", "")
+    config.write_text(f"{text}\nrun: {tmp_path}/images/config.yaml\nlearning_rates: [0.1, 0.05]\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["benchmark", str(config), "--quiet"])
+    assert stop.value.code == 2
+    assert "`learning_rates` are compared on validation, got none in" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("cells/*"))
 
 
 def test_a_run_of_cells_that_is_left_ends_its_own_workers_only(tmp_path):

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,28 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
 from data_pipelines.image_files import read_images
+from data_pipelines.image_sources import PUBLISHED, Published, find
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images, class_sizes, make_image_sets, spare_images
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
 from weather_tdr.cli import main
 from weather_tdr.imbalance import draw_imbalanced
+
+
+def test_files_of_the_other_data_set_of_the_same_names_are_not_taken(mnist, monkeypatch):
+    """As where both are kept in one folder: the hash tells whose the file is."""
+    name = "t10k-images-idx3-ubyte.gz"
+    md5 = hashlib.md5((mnist / name).read_bytes()).hexdigest()
+    known = {"mnist": md5, "fashion_mnist": "0" * 32}
+    for dataset, digest in known.items():
+        monkeypatch.setitem(PUBLISHED, dataset, Published("", {name: digest}, ()))
+    assert find("mnist", [name], str(mnist)) == mnist / name
+    with pytest.raises(InputError, match="gz is that of `mnist`"):
+        find("fashion_mnist", [name], str(mnist))
+    (mnist / "fashion_mnist").mkdir()
+    (mnist / "fashion_mnist" / name).write_bytes(b"other")  # its own folder comes first
+    assert find("fashion_mnist", [name], str(mnist)) == mnist / "fashion_mnist" / name
 
 
 def test_sizes_of_the_reference_implementation():

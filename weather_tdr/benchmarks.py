@@ -22,11 +22,12 @@ from data_pipelines.errors import InputError
 from data_pipelines.image_files import read_images
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
+from data_pipelines.schema import SPLITS
 from data_pipelines.store import open_store, store_identity
 from data_pipelines.writing import alone_in, write_atomically
 from weather_tdr import configs_folder
 from weather_tdr.benchmark_settings import Benchmark
-from weather_tdr.cells import folder_of, run_cells
+from weather_tdr.cells import folder_of, refuse_in_imported_main, run_cells
 from weather_tdr.config import read_config
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import load_method
@@ -87,6 +88,7 @@ def run_benchmark(
     Raises:
         InputError: a cell failed; the others are kept. Or another process runs this benchmark.
     """
+    refuse_in_imported_main()
     folder = benchmark.folder
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
@@ -178,6 +180,13 @@ def _choose_rates(
     benchmark: Benchmark, data: "_Data", command: str, progress: bool
 ) -> dict[str, float]:
     """The learning rate of each method: the best mean score on validation over other draws."""
+    if data.store is not None:
+        split = open_store(data.store)["split"].to_numpy()
+        if not (split == SPLITS.index("validation")).any():
+            raise InputError(
+                f"`learning_rates` are compared on validation, got none in {data.store}. Build it "
+                "with a validation split, or leave `learning_rates` out."
+            )
     images = benchmark.settings()[-1]
     tried = {
         rate: [

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,10 +24,11 @@ import torch
 import xarray as xr
 from torch import nn
 
-from data_pipelines.errors import Diverged, NotResumable
+from data_pipelines.errors import Diverged, InputError, NotResumable
 from data_pipelines.schema import SPLITS
 from data_pipelines.store import meanings, open_store
 from data_pipelines.writing import no_nan, write_atomically
+from weather_tdr import __version__
 from weather_tdr.augment import augmentation
 from weather_tdr.class_scores import balanced_accuracy, class_scores, rare_classes
 from weather_tdr.data import Batch, load_split
@@ -42,7 +44,15 @@ from weather_tdr.train import fit
 from weather_tdr.train_settings import Train
 
 log = logging.getLogger(__name__)
-VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
+VERSIONS = (
+    f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, "
+    f"weather-tdr {__version__}"
+)
+GUARD = (
+    'Put the call in a script under `if __name__ == "__main__":`, since workers import the '
+    "script, or set `workers` to 1."
+)
+WHY_ENDED = f"It was killed, as for want of memory, or could not start. {GUARD}"
 
 
 def run_cells(
@@ -75,13 +85,26 @@ def run_cells(
         with _interrupts_ignored():  # by the workers, who inherit it
             jobs = {pool.submit(run_cell, *arguments): k for k, arguments in enumerate(cells)}
         for job in as_completed(jobs):
-            yield jobs[job], job.exception()
+            failure = job.exception()
+            if isinstance(failure, BrokenProcessPool):
+                failure = InputError(f"a process ended before its cell did. {WHY_ENDED}")
+            yield jobs[job], failure
     except BaseException:
         for worker in list((pool._processes or {}).values()):
             worker.terminate()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def refuse_in_imported_main() -> None:
+    """Refuses a benchmark in a process that is about to become a worker of the same benchmark.
+
+    Raises:
+        InputError: a worker imports the script that started it, and that runs all of it again.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise InputError(f"a benchmark must not be started by its own workers. {GUARD}")
 
 
 def _end_with_parent() -> None:

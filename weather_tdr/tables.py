@@ -193,6 +193,7 @@ def made(table: pd.DataFrame) -> str:
     """When and from which commit figures come."""
     if "date" not in table or table.empty:
         return ""
-    commits = ", ".join(dict.fromkeys(map(str, table["commit"])))
+    known = table["commit"].fillna("").astype(str)
+    commits = ", ".join(dict.fromkeys(known[known != ""]))
     dates = " to ".join(dict.fromkeys(map(str, (table["date"].min(), table["date"].max()))))
-    return f"Measured {dates}, commit {commits}."
+    return f"Measured {dates}, commit {commits}." if commits else f"Measured {dates}."

@@ -49,7 +49,9 @@ class LearningToReweight:
     """Weights w_i = max(0, <grad l_i(p), v>), divided by their sum; v = grad T(p).
 
     The paper's derivative at weights of zero, where the lookahead is p itself; where every weight
-    vanishes, the batch has no gradient (momentum and weight decay still act).
+    vanishes, the batch has no gradient (momentum and weight decay still act). The pass of the
+    target batch has BatchNorm and dropout in evaluation mode, as TDR's; implementations of others
+    commonly leave it in training mode.
 
     Attributes:
         loss: per-sample loss.
@@ -101,7 +103,8 @@ class MetaWeightNet:
     moves, then weighs the batch. Weights with the sum 1 are those of the authors' code for
     imbalance (the paper's equation has V/b, with which V can take the whole loss away); Theta
     moves with Adam at 1e-3, as in their code for noisy labels (in that for imbalance with SGD at
-    1e-5, with which it hardly moves in a few thousand steps).
+    1e-5, with which it hardly moves in a few thousand steps). The pass of the target batch is in
+    evaluation mode, as in `LearningToReweight`.
 
     Attributes:
         learning_rate: eta of the lookahead.
