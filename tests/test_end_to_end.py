@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-import yaml
 from conftest import SHARED
 from sklearn.metrics import average_precision_score
 
@@ -70,25 +69,6 @@ def test_run_folder(tiny_run):
     assert (tiny_run / "config.yaml").is_file()
     for name in ("precision_recall", "performance"):
         assert (tiny_run / "figures" / f"{name}.png").is_file()
-
-
-def test_evaluation_sees_no_times_outside_the_period(tiny_run, small, small_files, tmp_path):
-    """Earlier fields that would be refused, since their times stand there twice, unlike."""
-    folder = tmp_path / "tiny"
-    shutil.copytree(tiny_run, folder)
-    earlier = small[0].isel(time=slice(0, 80))
-    earlier = earlier.assign_coords(time=earlier["time"] - np.timedelta64(100, "D"))
-    xr.concat([earlier, earlier + 1], "time").sortby("time").to_netcdf(tmp_path / "earlier.nc")
-    times = small[0].indexes["time"]
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["output"] = str(tmp_path)
-    config["fields"]["paths"].append(str(tmp_path / "earlier.nc"))
-    config["fields"]["period"] = f"{times[0].date()}/{times[-1].date()}"
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    before = json.loads((folder / "uniform" / "scores.json").read_text())
-    (folder / "uniform" / "scores.json").unlink()
-    main(["evaluate", str(folder / "uniform"), "--quiet"])
-    assert json.loads((folder / "uniform" / "scores.json").read_text()) == before
 
 
 def test_scores_are_those_of_the_test_period_and_the_validation_threshold(tiny_run):

@@ -163,6 +163,7 @@ def _map_arguments(parser: Parser) -> None:
     _method(parser)
     parser.add_argument("fields", metavar="FIELDS", nargs="+", help="NetCDF files or a Zarr store")
     parser.add_argument("--output", type=Path, help="folder for the results; default RUN/maps/FILE")
+    parser.add_argument("--period", default="", help="FIRST/LAST: the only times to map")
     parser.add_argument(
         "--resolution",
         choices=("grid", "stride"),

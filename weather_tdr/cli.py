@@ -94,6 +94,7 @@ def _dispatch(argv: list[str]) -> None:
                 resolution=arguments.resolution or maps.resolution,
                 animation=arguments.animation or maps.animation,
             ),
+            period=arguments.period,
             threshold=arguments.threshold,
             cluster=Cluster(arguments.cluster, arguments.workers),
             progress=progress,

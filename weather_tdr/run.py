@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 import yaml
 
 from data_pipelines.build import build_store
@@ -198,11 +199,25 @@ def maps_of(folder: Path) -> Maps:
     return load_config(folder).maps if has_run else Maps()
 
 
+def _refuse_other_times(path: Path, fields: xr.DataArray) -> None:
+    """Keeps a map from the place of that of another file of the same name, such as 2020/msl.nc."""
+    if not path.is_file():
+        return
+    with xr.open_dataset(path) as old:
+        times = pd.DatetimeIndex(old["time"].to_numpy())
+    if not times.equals(pd.DatetimeIndex(fields.indexes["time"])):
+        raise InputError(
+            f"{path.parent} holds a map of other times, {times[0]} to {times[-1]}. Give another "
+            "folder as `--output`, or delete it."
+        )
+
+
 def map_fields(
     folder: Path,
     paths: Sequence[str],
     output: Path | None = None,
     *,
+    period: str = "",
     maps: Maps | None = None,
     threshold: float | None = None,
     cluster: Cluster | None = None,
@@ -213,7 +228,8 @@ def map_fields(
     Args:
         folder: of the method, ``runs/NAME/METHOD``.
         paths: NetCDF files or a Zarr store.
-        output: for the results, by default ``RUN/maps/FILE``.
+        output: for the results, by default ``RUN/maps/FILE``, or ``RUN/maps/FILE_FIRST_LAST``.
+        period: FIRST/LAST: the only times to map.
         maps: how; by default as in the run.
         threshold: probability from which on a peak (or region) is an incident; by default that
             which evaluation chose on validation.
@@ -222,7 +238,7 @@ def map_fields(
 
     Raises:
         InputError: the method has not been evaluated, so that it has no threshold, or that given
-            is no probability.
+            is no probability. Or the default folder holds the map of other times.
     """
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(
@@ -242,11 +258,14 @@ def map_fields(
         )
     if threshold is not None:
         detector.incident_threshold = threshold
-    fields = open_fields(list(paths), **detector.open_arguments())
+    fields = open_fields(list(paths), **detector.open_arguments(), period=period)
     for found in findings_of(fields):
         log.warning("%s", found.line())
     refuse_impossible(fields)
-    output = output or folder / "maps" / Path(files_of(paths)[0]).stem
+    if output is None:
+        name = "_".join([Path(files_of(paths)[0]).stem, *period.replace(":", "").split("/")])
+        output = folder / "maps" / name.rstrip("_")
+        _refuse_other_times(output / "incident_map.nc", fields)
     maps = maps or maps_of(folder)
     draw_maps(detector, fields, output, maps, cluster=cluster, progress=progress)
     return output

@@ -117,7 +117,9 @@ class Run(Results):
         compare(self.folder, [n for n in names if is_scored(self.folder / n, identity)])
         return self.scores()
 
-    def map(self, paths: list[str], method: str, threshold: float | None = None) -> xr.Dataset:
+    def map(
+        self, paths: list[str], method: str, threshold: float | None = None, period: str = ""
+    ) -> xr.Dataset:
         """The incident map of other fields; its incidents lie beside it as files.
 
         Args:
@@ -125,10 +127,12 @@ class Run(Results):
             method: whose network.
             threshold: probability from which on a peak (or region) is an incident; by default that
                 which evaluation chose on validation.
+            period: FIRST/LAST: the only times to map.
         """
         folder = map_fields(
-            self.folder / method, paths, threshold=threshold, progress=self.progress
-        )
+            self.folder / method, paths, threshold=threshold, period=period,
+            progress=self.progress,
+        )  # fmt: skip
         with xr.open_dataset(folder / "incident_map.nc") as found:
             return found.load()
 
