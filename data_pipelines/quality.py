@@ -36,7 +36,7 @@ LIMITS = {
 log = logging.getLogger(__name__)
 FINITE = float(np.finfo(np.float32).max)
 COMPARED = 50  # repeated times that are compared even where they are most
-AT_ONCE = 32  # of them in memory
+COMPARED_BYTES = 2**26  # of their fields at once
 PROBLEMS = ("missing", "infinite", "impossible")
 UNREADABLE = "unreadable"
 READ_ERRORS = (OSError, RuntimeError, ValueError)  # of netCDF, HDF5, Zarr and its codecs
@@ -214,8 +214,9 @@ def _equal(
     dataset: xr.Dataset, ours: npt.NDArray[np.integer], theirs: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.bool_]:
     """Which steps have the same values, NaN included; one that cannot be read has not."""
-    if len(ours) > AT_ONCE:
-        parts = [slice(k, k + AT_ONCE) for k in range(0, len(ours), AT_ONCE)]
+    most = max(1, COMPARED_BYTES * dataset.sizes["time"] // dataset.nbytes)
+    if len(ours) > most:
+        parts = [slice(k, k + most) for k in range(0, len(ours), most)]
         return np.concatenate([_equal(dataset, ours[p], theirs[p]) for p in parts])
     try:
         mine, other = (dataset.isel(time=k).load() for k in (ours, theirs))

@@ -143,7 +143,7 @@ def test_equal_copies_of_a_time_cost_nothing(small, tmp_path, monkeypatch):
     np.testing.assert_array_equal(got.values, open_fields_of(fields, tmp_path))
     assert "findings" not in got.attrs
     monkeypatch.setattr(quality, "COMPARED", 2)
-    monkeypatch.setattr(quality, "AT_ONCE", 2)
+    monkeypatch.setattr(quality, "COMPARED_BYTES", 2 * small[0].isel(time=0).nbytes)
     got = open_fields(files, ["msl"])
     np.testing.assert_array_equal(got.values, open_fields_of(fields, tmp_path))
     fields["msl"][6, 2, 2] += 1.0
