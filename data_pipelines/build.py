@@ -105,9 +105,17 @@ def store_attributes(
     seed: int,
 ) -> dict[str, Any]:
     """``settings`` and ``fingerprints``: all that decides a store. Reads the files."""
+    fields_of_rules = {"exceedance": incidents.exceedance.paths, "mask": incidents.mask.paths}
     return {
         "settings": store_settings(fields, incidents, patches, splits, groups, seed),
-        "fingerprints": fingerprint(files_of([*fields.paths, *incidents.inputs()])),
+        "fingerprints": {
+            **fingerprint(files_of([*fields.paths, *incidents.tables()])),
+            **{  # so that a file of masks does not pass for one of the fields
+                f"{rule} {name}": digest
+                for rule, paths in fields_of_rules.items()
+                for name, digest in fingerprint(files_of(paths)).items()
+            },
+        },
     }
 
 

@@ -26,9 +26,12 @@ def time_dim(data: xr.Dataset | xr.DataArray) -> Hashable | None:
 
 
 def is_latitude(axis: xr.DataArray) -> bool:
-    """Whether an axis is latitude in degrees, by its units or else by its name."""
+    """Whether an axis is latitude in degrees, by units, standard name or name."""
     units = str(axis.attrs.get("units", "")).lower()
-    return units in AXIS_UNITS["latitude"] or (not units and axis.name in ("latitude", "lat"))
+    if units in AXIS_UNITS["latitude"] or axis.attrs.get("standard_name") == "latitude":
+        return True
+    named = str(axis.name).lower() in ("latitude", "lat", "nav_lat")
+    return named and units in ("", "degrees", "degree")
 
 
 def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:

@@ -19,8 +19,8 @@ from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.opening import open_files, si_units, widened
 from data_pipelines.periods import interval
-from data_pipelines.quality import time_findings
 from data_pipelines.schema import FIELD_DIMS, duration_hours
+from data_pipelines.time_axis import time_findings
 
 
 def open_fields(
@@ -60,7 +60,15 @@ def open_fields(
     dataset = canonical_coordinates(opened)
     if period:
         dataset = _within(dataset, period, lags)
-    dataset, findings = time_findings(dataset)
+    named = {*variables, *standard_names} - {""}
+    dataset, findings = time_findings(
+        dataset,
+        [
+            str(k)
+            for k, v in dataset.data_vars.items()
+            if k in named or v.attrs.get("standard_name") in named
+        ],
+    )
     findings = unread + findings
     fields = []
     for i, name in enumerate(variables):

@@ -117,6 +117,8 @@ def find(dataset: str, names: Iterable[str], folder: str, download: bool = False
 
 def _owner_of(path: Path, dataset: str) -> str:
     """The other data set whose file this is: MNIST and Fashion-MNIST have the same names."""
+    zipped = path.with_name(path.name.removesuffix(".gz") + ".gz")  # torchvision keeps both
+    path = zipped if zipped.exists() else path
     hashes = {
         other: published.files[path.name]
         for other, published in PUBLISHED.items()

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 REQUIRED = ("time", "latitude", "longitude")
 SPEED_KM_H, LONGEST_HOURS = 100, 24  # of systems that no one has named
 MANY, FEWER = 20, 0.8  # entries from which on names are doubted; share of systems that says so
-HOUR_NAMES = ("hour", "hh", "hr", "utc", "hour_utc")  # a column that belongs to the time
+HOUR_NAMES = ("hour", "hh", "hr", "hour_utc")  # a column that belongs to the date
 DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b.*"
 
 
@@ -67,14 +67,7 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
         times = pd.to_datetime(times.map(str), format="ISO8601", errors="coerce", utc=True)
         times = times.dt.tz_localize(None)
     _refuse(path, table, times.isna(), "time", "be a date such as 2001-01-31 06:00")
-    hours = [c for c in table if str(c).strip().lower() in HOUR_NAMES]
-    told = table[hours[0]].dropna().astype(str) if hours else pd.Series(dtype=str)
-    if _days_alone(times) and (told.str.strip("0:. ") != "").any():
-        raise InputError(
-            f"`incidents.catalogue`: column `time` must hold the hour too, got days alone beside "
-            f"`{hours[0]}` in {path}. Join them: `table['time'] = pd.to_datetime(table['"
-            f"{renamed.get('time', 'time')}']) + pd.to_timedelta(table['{hours[0]}'], unit='h')`."
-        )
+    times = _with_hours(times, table, path)
     table["time"] = times.astype("datetime64[ns]")
     for column, low, high in (("latitude", -90, 90), ("longitude", -360, 360)):
         values = pd.to_numeric(table[column], errors="coerce")
@@ -118,6 +111,19 @@ def _systems(table: pd.DataFrame) -> pd.Series:
     times = np.unique(table["time"].to_numpy())
     numbers = follow(table, times, SPEED_KM_H, 1, LONGEST_HOURS)
     return pd.Series(numbers, index=table.index).map("system {}".format)
+
+
+def _with_hours(times: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
+    """Dates with the hours of a column of their own, where it holds nothing but hours."""
+    names = [c for c in table if str(c).strip().lower() in HOUR_NAMES]
+    if not names or not _days_alone(times):
+        return times
+    hours = pd.to_numeric(table[names[0]], errors="coerce")
+    if not hours.isin(range(24)).all() or not hours.any():
+        return times
+    said = f"the dates of {path} are read with the hours of its column `{names[0]}`, as UTC"
+    say_once(logging.INFO, said)
+    return times + pd.to_timedelta(hours, unit="h")
 
 
 def _days_alone(times: pd.Series) -> bool:

@@ -187,8 +187,10 @@ def _say_what_is_left_over(grid: PatchGrid) -> None:
     first, last = grid.longitude[0] + grid.dlon * (grid.margin + np.array([-left, -1.0]))
     log.warning(
         "patches every %d points leave %d of %d columns of a global grid, %.4g to %.4g E, in no "
-        "central cell: incidents there count for nobody. `patches.stride: %d` would leave none.",
-        grid.stride, left, around, first % 360.0, last % 360.0, fits,
+        "central cell: incidents there count for nobody. %s would leave none.",
+        grid.stride, left, around, first % 360.0, last % 360.0,
+        f"A `patches.stride` that divides {around}, with another size,"
+        if (grid.size - fits) % 2 else f"`patches.stride: {fits}`",
     )  # fmt: skip
 
 

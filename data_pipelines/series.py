@@ -95,7 +95,7 @@ def _read_netcdf(path: Path, series: Series) -> pd.DataFrame:
             counted: Any = values.where(ever)
             north = [values[d] for d in others if d in values.coords and is_latitude(values[d])]
             if series.reduce == "mean" and north:
-                counted = counted.weighted(np.cos(np.deg2rad(north[0])))
+                counted = counted.weighted(np.cos(np.deg2rad(north[0].fillna(90.0))))
             reduced = getattr(counted, series.reduce)(others, skipna=True)
             values = reduced.where((known | ~ever).all(others))
         return pd.DataFrame({"time": dataset[time].to_numpy(), series.variable: values.to_numpy()})

@@ -187,8 +187,11 @@ class Incidents:
 
     def inputs(self) -> list[str]:
         """The files that the labels come from, besides those of the fields."""
-        single = [self.catalogue, self.series.path]
-        return [p for p in (*single, *self.exceedance.paths, *self.mask.paths) if p]
+        return [*self.tables(), *self.exceedance.paths, *self.mask.paths]
+
+    def tables(self) -> list[str]:
+        """Those of them that are no gridded fields."""
+        return [p for p in (self.catalogue, self.series.path) if p]
 
 
 def _check_share(rule: str, share: float) -> None:
@@ -276,12 +279,8 @@ def store_settings(
         "groups": asdict(groups),
         "seed": seed,
     }
-    del settings["fields"]["paths"]
-    for rule in ("exceedance", "mask"):
-        place = settings["incidents"][rule]
-        paths = place.pop("paths")
-        if paths:  # so that none of these passes for one of the fields
-            place["number_of_paths"] = len(paths)
+    for place in (settings["fields"], *(settings["incidents"][r] for r in ("exceedance", "mask"))):
+        del place["paths"]
     del settings["incidents"]["catalogue"], settings["incidents"]["series"]["path"]
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain

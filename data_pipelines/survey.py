@@ -14,8 +14,9 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import select_variable
 from data_pipelines.incidents import REQUIRED, read_catalogue
 from data_pipelines.opening import is_url, open_files
-from data_pipelines.quality import Finding, limits, limits_of, time_findings
+from data_pipelines.quality import Finding, limits, limits_of
 from data_pipelines.schema import FloatArray, IntArray, is_global
+from data_pipelines.time_axis import time_findings
 
 IMPOSSIBLE = 0.5  # share of impossible values from which on the units must be wrong
 SAMPLED = 5  # time steps that are looked at

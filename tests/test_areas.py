@@ -110,4 +110,7 @@ def test_a_file_of_masks_is_no_file_of_fields(tmp_path):
         return store_attributes(fields, incidents, Patches(8, 2), splits, Groups(), 0)
 
     assert identity(["a.nc", "b.nc"], []) != identity(["a.nc"], ["b.nc"])
-    assert identity(["a.nc"], ["b.nc"]) == identity(["a.nc"], ["b.nc"])
+    assert identity(["a.nc"], ["b.nc"]) == identity(["a.nc"], ["[b].nc"])
+    (tmp_path / "c.nc").write_bytes(b"c")
+    assert identity(["a.nc"], ["[bc].nc"]) == identity(["a.nc"], ["b.nc", "c.nc"])
+    assert identity(["a.nc"], ["[bc].nc"]) != identity(["a.nc", "b.nc"], ["c.nc"])

@@ -28,6 +28,9 @@ def test_files_of_the_other_data_set_of_the_same_names_are_not_taken(mnist, monk
     assert find("mnist", [name], str(mnist)) == mnist / name
     with pytest.raises(InputError, match="gz is that of `mnist`"):
         find("fashion_mnist", [name], str(mnist))
+    (mnist / name.removesuffix(".gz")).touch()  # torchvision leaves it beside the other
+    with pytest.raises(InputError, match="is that of `mnist`"):
+        find("fashion_mnist", [name.removesuffix(".gz"), name], str(mnist))
     (mnist / "fashion_mnist").mkdir()
     (mnist / "fashion_mnist" / name).write_bytes(b"other")  # its own folder comes first
     assert find("fashion_mnist", [name], str(mnist)) == mnist / "fashion_mnist" / name

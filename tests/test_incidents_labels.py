@@ -100,12 +100,32 @@ def test_filters():
 
 
 @pytest.mark.parametrize(
+    ("column", "values", "taken"),
+    [
+        ("hour", ["06", "12", "0"], [6, 12, 0]),
+        ("HH", [18, 18, 18], [18, 18, 18]),
+        ("hour", [0, 0, 0], [0, 0, 0]),
+        ("hour", [600, 1200, 0], [0, 0, 0]),  # no hours: of what, nobody can tell
+        ("hour", ["06 UTC", "", "x"], [0, 0, 0]),
+        ("hours_since_genesis", [6, 12, 18], [0, 0, 0]),
+    ],
+)
+def test_hours_beside_dates(tmp_path, column, values, taken):
+    rows = [f"2001-01-0{k + 1},{v},{k},{k}" for k, v in enumerate(values)]
+    (tmp_path / "c.csv").write_text("\n".join([f"date,{column},lat,lon", *rows]) + "\n")
+    got = read_catalogue(tmp_path / "c.csv")
+    assert got["time"].dt.hour.tolist() == taken and got["time"].dt.day.tolist() == [1, 2, 3]
+    timed = [row.replace(",", " 03:00,", 1) for row in rows]
+    (tmp_path / "t.csv").write_text("\n".join([f"date,{column},lat,lon", *timed]) + "\n")
+    assert read_catalogue(tmp_path / "t.csv")["time"].dt.hour.tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("time,lat\n2001-01-01,1\n", "column `longitude` is unknown.*There is: lat, time"),
         ("latitude,longitude,year,month,day\n1,2,2001,1,1\n", "column `time` is .*'month', 'day'"),
         ("date,lat,lon\n31.12.2001 06:00,1,2\n1/12/2001,1,2\n", "where the day comes first"),
-        ("date,hour,lat,lon\n2001-01-01,6,1,2\n2001-01-01,12,1,2\n", "hour too.*hour'], unit='h'"),
         ("time,latitude,longitude,storm_id\nsoon,1,2,a\n", "`time` must be a date.* line 2"),
         ("time,latitude,longitude,storm_id\n2001-01-01,95,2,a\n", "`latitude` must lie within"),
         ("time,latitude,longitude,storm_id\n2001-01-01,5,,a\n", "`longitude` must lie within"),

@@ -7,6 +7,7 @@ from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.patches import Cutter
+from data_pipelines.quality import findings_of
 from data_pipelines.schema import PatchGrid
 from weather_tdr import maps
 from weather_tdr.calibration import Calibration
@@ -124,7 +125,7 @@ def test_the_same_map_from_a_file_with_other_conventions(small, small_files, tmp
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -32767.0])
-def test_missing_and_impossible_values_are_missing_and_local(small, tmp_path, value, caplog):
+def test_missing_and_impossible_values_are_missing_and_local(small, tmp_path, value):
     holed = small[0].isel(time=slice(0, 6)).copy(deep=True)
     holed["msl"][4, 18, 0] = value
     holed.to_netcdf(tmp_path / "holed.nc")
@@ -133,7 +134,8 @@ def test_missing_and_impossible_values_are_missing_and_local(small, tmp_path, va
     missing = np.isnan(found.isel(time=0).values)
     assert missing.sum() == 8 * 8  # the positions whose patch holds the point, no others
     assert not np.isnan(found.isel(time=1).values).any()
-    assert ("values" in caplog.text) == (not np.isnan(value))  # what is missing, the map shows
+    told = findings_of(found)  # what is missing, the map itself shows
+    assert [(f.variable, f.values) for f in told] == ([] if np.isnan(value) else [("msl", 1)])
 
 
 def test_regional_map_ends_where_no_full_patch_fits(small, tmp_path):
@@ -178,17 +180,20 @@ def one_by_one(work, shared, numbers, cluster, **_):
 
 
 @pytest.mark.parametrize("chunk", [2, 100])
-def test_the_same_map_from_processes(small_files, tmp_path, chunk, monkeypatch):
+def test_the_same_map_from_processes(small_files, tmp_path, chunk, monkeypatch, caplog):
     """Chunks are the parts; where there are fewer than workers, time is divided evenly."""
     if chunk == 100:
         monkeypatch.setattr(maps, "compute", one_by_one)
     model = detector(8, 2)
     fields = open_fields([small_files[0]], **model.open_arguments()).isel(time=slice(0, 5))
-    fields = fields.chunk(time=chunk)
+    spoilt = fields["time"].isin(fields["time"][[0, 4]]) & (fields["latitude"] == 0.0)
+    fields = fields.where(~spoilt, -32767.0).chunk(time=chunk)
     here = incident_map(model, fields)
+    assert [f.values for f in findings_of(here)] == [2 * 72] * fields.sizes["variable"]
     there = incident_map_on(Cluster("processes", 2), model, fields, tmp_path)
     np.testing.assert_allclose(there.values, here.values, atol=1e-6)
     xr.testing.assert_equal(there.coords.to_dataset(), here.coords.to_dataset())
+    assert caplog.text.count("the map is missing there") == fields.sizes["variable"]
     assert there.attrs == here.attrs and list(tmp_path.iterdir()) == []
 
 

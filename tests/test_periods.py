@@ -45,7 +45,10 @@ def test_a_period_of_a_file_and_files_of_one_name(tiny_run, small, tmp_path, cap
         same = whole["incident_probability"].sel(time=got["time"])
         xr.testing.assert_allclose(got["incident_probability"], same, atol=1e-6)
     (tmp_path / "other").mkdir()
-    small[0].isel(time=slice(24, 36)).to_netcdf(tmp_path / "other" / "long.nc")
+    fields.to_netcdf(tmp_path / "other" / "long.nc")
     line = fails(capsys, *command[:2], tmp_path / "other" / "long.nc", "--quiet")
-    assert "maps/long holds a map of other times" in line and "`--output`" in line
-    main(command)  # the same times again
+    assert f"maps/long holds the map of {tmp_path}/long.nc" in line and "`--output`" in line
+    small[0].isel(time=slice(0, 28)).to_netcdf(tmp_path / "long.nc")
+    main(command)  # the same file, which has grown
+    with xr.open_dataset(tiny_run / "uniform" / "maps" / "long" / "incident_map.nc") as grown:
+        assert grown.sizes["time"] == whole.sizes["time"] + 4

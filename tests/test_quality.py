@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from test_build import LAGS, SPLIT, build
 
-from data_pipelines import quality
+from data_pipelines import time_axis
 from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
@@ -18,11 +18,11 @@ from data_pipelines.quality import (
     check_block,
     findings_of,
     joined,
-    time_findings,
 )
 from data_pipelines.schema import SPLITS
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.store import open_store
+from data_pipelines.time_axis import time_findings
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +142,18 @@ def test_equal_copies_of_a_time_cost_nothing(small, tmp_path, monkeypatch):
     got = open_fields(files, ["msl"])
     np.testing.assert_array_equal(got.values, open_fields_of(fields, tmp_path))
     assert "findings" not in got.attrs
-    monkeypatch.setattr(quality, "COMPARED", 2)
-    monkeypatch.setattr(quality, "COMPARED_BYTES", 2 * small[0].isel(time=0).nbytes)
+    monkeypatch.setattr(time_axis, "COMPARED", 2)
+    monkeypatch.setattr(time_axis, "BLOCK_BYTES", 2 * small[0].isel(time=0).nbytes)
     got = open_fields(files, ["msl"])
     np.testing.assert_array_equal(got.values, open_fields_of(fields, tmp_path))
     fields["msl"][6, 2, 2] += 1.0
     fields.isel(time=slice(4, 12)).to_netcdf(tmp_path / "c.nc")  # step 6 is not what it is in `a`
     got = open_fields([tmp_path / "a.nc", tmp_path / "c.nc"], ["msl"])
     assert got.sizes["time"] == 11 and fields["time"].values[6] not in got["time"].values
+    monkeypatch.setattr(time_axis, "COMPARED_BYTES", 0)  # so that 4 and 6 tell for 5, or do not
+    assert open_fields(files, ["msl"]).sizes["time"] == 12
+    got = open_fields([tmp_path / "a.nc", tmp_path / "c.nc"], ["msl"])
+    assert set(fields["time"].values) - set(got["time"].values) == set(fields["time"].values[5:7])
     fields.isel(time=slice(1, 12)).to_netcdf(tmp_path / "d.nc")
     with pytest.raises(InputError, match=r"more than half of all\. Give each file once"):
         open_fields([tmp_path / "a.nc", tmp_path / "d.nc"], ["msl"])

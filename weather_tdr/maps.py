@@ -1,8 +1,9 @@
 """Dense incident maps: the network once over whole fields instead of patch by patch."""
 
+import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.errors import InputError
-from data_pipelines.quality import joined, read_block
+from data_pipelines.quality import Finding, check_block, findings_of, joined
 from data_pipelines.schema import PatchGrid, duration_hours
 from data_pipelines.writing import written_whole
 from weather_tdr.candidates import KM_PER_DEGREE
@@ -108,7 +109,8 @@ def incident_map(
 
     Returns:
         ``incident_probability (time, latitude, longitude)``, float32, units 1; longitudes ascend
-        from [-180, 360) on and stay below 360.
+        from [-180, 360) on and stay below 360. The attribute ``findings`` (JSON), if there, tells
+        which values were infinite or impossible.
 
     Raises:
         InputError: the fields differ from those of training.
@@ -132,7 +134,7 @@ def incident_map(
     bar = tqdm(total=int(ends[-1]), desc="incident map", disable=not progress, mininterval=1.0)
     for first, last in zip(ends - chunks, ends, strict=True):
         here = fields.isel(time=slice(first, last))
-        block, wrong = read_block(here, pd.DatetimeIndex(here.indexes["time"]))
+        block, wrong = check_block(here.to_numpy(), here, pd.DatetimeIndex(here.indexes["time"]))
         findings += [found for found in wrong if found.problem != "missing"]
         for begin in range(0, len(block), STEPS_AT_ONCE):
             values = block[begin : begin + STEPS_AT_ONCE]
@@ -144,8 +146,6 @@ def incident_map(
             parts.append(calibrated.astype(np.float32))
             bar.update(len(values))
     bar.close()
-    for found_wrong in joined(findings):
-        log.warning("%s; the map is missing there", found_wrong.line())
     if not wraps and east[-1] >= 360.0:  # a region across Greenwich begins west of it
         east -= 360.0
     cell = grid.shape if whole else (stride, stride)
@@ -169,6 +169,8 @@ def incident_map(
             "comment": "missing where no full patch fits or a field value is missing",
         },
     )
+    if findings:
+        found.attrs["findings"] = json.dumps([asdict(f) for f in joined(findings)])
     found["time"].attrs = {"standard_name": "time", "axis": "T"}
     if wraps:
         found = found.assign_coords(
@@ -197,7 +199,9 @@ def incident_map_on(
         progress: shows a progress bar.
     """
     if cluster.where == "threads" or fields.sizes["time"] < 2:
-        return incident_map(detector, fields, resolution=resolution, progress=progress)
+        found = incident_map(detector, fields, resolution=resolution, progress=progress)
+        _say(findings_of(found))
+        return found
     chunks = fields.chunks[0] if fields.chunks else (fields.sizes["time"],)
     ends = np.cumsum(chunks)
     if len(chunks) < cluster.number:  # a chunk is read once, unless workers would stay idle
@@ -217,7 +221,16 @@ def incident_map_on(
     shutil.rmtree(parts)
     whole = xr.concat(loaded, dim="time")
     whole["time"].attrs = loaded[0]["time"].attrs
+    findings = joined(found for part in loaded for found in findings_of(part))
+    _say(findings)
+    if findings:
+        whole.attrs["findings"] = json.dumps([asdict(f) for f in findings])
     return whole
+
+
+def _say(findings: list[Finding]) -> None:
+    for found in findings:
+        log.warning("%s; the map is missing there", found.line())
 
 
 def _map_part(

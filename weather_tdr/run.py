@@ -1,5 +1,6 @@
 """The whole line, one call a stage: build, train, evaluate with maps, compare."""
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import xarray as xr
 import yaml
 
 from data_pipelines.build import build_store
@@ -17,7 +17,7 @@ from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.image_store import image_settings, write_image_store
-from data_pipelines.opening import files_of
+from data_pipelines.opening import files_of, is_url
 from data_pipelines.quality import findings_of
 from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
@@ -199,17 +199,20 @@ def maps_of(folder: Path) -> Maps:
     return load_config(folder).maps if has_run else Maps()
 
 
-def _refuse_other_times(path: Path, fields: xr.DataArray) -> None:
-    """Keeps a map from the place of that of another file of the same name, such as 2020/msl.nc."""
-    if not path.is_file():
-        return
-    with xr.open_dataset(path) as old:
-        times = pd.DatetimeIndex(old["time"].to_numpy())
-    if not times.equals(pd.DatetimeIndex(fields.indexes["time"])):
+def _keep_apart(folder: Path, first: str | Path) -> None:
+    """Notes whose map a default folder holds, and keeps other files of the same name out of it.
+
+    Raises:
+        InputError: it holds the map of another file, such as 2020/msl.nc where 2021/msl.nc comes.
+    """
+    note, source = folder / "map.json", str(first if is_url(first) else Path(first).resolve())
+    held = json.loads(note.read_text())["fields"] if note.is_file() else source
+    if held != source:
         raise InputError(
-            f"{path.parent} holds a map of other times, {times[0]} to {times[-1]}. Give another "
-            "folder as `--output`, or delete it."
+            f"{folder} holds the map of {held}, got {source}. Name another folder as `output` "
+            "(`--output`), or delete it."
         )
+    write_atomically(note, json.dumps({"fields": source}, indent=2) + "\n")
 
 
 def map_fields(
@@ -238,7 +241,7 @@ def map_fields(
 
     Raises:
         InputError: the method has not been evaluated, so that it has no threshold, or that given
-            is no probability. Or the default folder holds the map of other times.
+            is no probability. Or the default folder holds the map of another file.
     """
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(
@@ -265,7 +268,7 @@ def map_fields(
     if output is None:
         name = "_".join([Path(files_of(paths)[0]).stem, *period.replace(":", "").split("/")])
         output = folder / "maps" / name.rstrip("_")
-        _refuse_other_times(output / "incident_map.nc", fields)
+        _keep_apart(output, files_of(paths)[0])
     maps = maps or maps_of(folder)
     draw_maps(detector, fields, output, maps, cluster=cluster, progress=progress)
     return output

@@ -118,7 +118,13 @@ class Run(Results):
         return self.scores()
 
     def map(
-        self, paths: list[str], method: str, threshold: float | None = None, period: str = ""
+        self,
+        paths: list[str],
+        method: str,
+        threshold: float | None = None,
+        *,
+        period: str = "",
+        output: str | Path | None = None,
     ) -> xr.Dataset:
         """The incident map of other fields; its incidents lie beside it as files.
 
@@ -128,10 +134,11 @@ class Run(Results):
             threshold: probability from which on a peak (or region) is an incident; by default that
                 which evaluation chose on validation.
             period: FIRST/LAST: the only times to map.
+            output: folder for the files, by default one of the method's.
         """
         folder = map_fields(
-            self.folder / method, paths, threshold=threshold, period=period,
-            progress=self.progress,
+            self.folder / method, paths, None if output is None else Path(output),
+            period=period, threshold=threshold, progress=self.progress,
         )  # fmt: skip
         with xr.open_dataset(folder / "incident_map.nc") as found:
             return found.load()
