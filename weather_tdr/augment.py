@@ -81,7 +81,7 @@ def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
                 f"`train.augment` must not be {name} for fields, got it: east and west are not "
                 "alike, and values are no colours. Use `mirror` or `none`."
             )
-        dataset = store.attrs["settings"].get("images", {}).get("dataset", "")
+        dataset = store.attrs.get("settings", {}).get("images", {}).get("dataset", "")
         if dataset in ("mnist", "digits"):
             log.warning("`train.augment: %s` mirrors images: mirrored digits are no digits", name)
         if name == "crop_flip":
