@@ -28,7 +28,8 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
 
     - CSV with at least the columns ``time`` (UTC), ``latitude`` (degrees north), ``longitude``
       (degrees east, any range) and ``storm_id``, or usual names of them such as ``lat`` and
-      ``track_id`` (see `catalogues.USUAL_NAMES`); ``pressure_hpa`` and ``wind_kt`` if known;
+      ``track_id`` (see `catalogues.USUAL_NAMES`); ``pressure_hpa`` and ``wind_kt`` if known; dates
+      without an hour have that of a column ``hour`` (0 to 23), if there is one;
     - IBTrACS CSV, v04r00 or v04r01: see `best_tracks.read_ibtracs`;
     - HURDAT2, the original text: see `best_tracks.read_hurdat2`;
     - GeoJSON, a FeatureCollection of points with the properties ``time`` and ``storm_id`` (or an

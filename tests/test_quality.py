@@ -12,13 +12,7 @@ from data_pipelines import time_axis
 from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from data_pipelines.quality import (
-    Finding,
-    Quality,
-    check_block,
-    findings_of,
-    joined,
-)
+from data_pipelines.quality import Finding, Quality, check_block, findings_of, joined
 from data_pipelines.schema import SPLITS
 from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from data_pipelines.store import open_store
