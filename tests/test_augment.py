@@ -8,7 +8,7 @@ import xarray as xr
 
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
-from weather_tdr.augment import augmentation, crop_flip, is_odd
+from weather_tdr.augment import augmentation, crop_flip, is_odd, shift
 from weather_tdr.train import Train, fit
 
 NAMES = {
@@ -124,6 +124,9 @@ def test_what_would_change_the_class_is_refused(caplog):
     assert augmentation("none", store_of(fields, [])) is None
     digits = store_of(fields, [])
     digits.attrs["settings"] = {"images": {"dataset": "mnist"}}
+    with pytest.raises(InputError, match=r"must not be shift for fields.*in the central cell"):
+        augmentation("shift", store_of(fields, [], dlat=5.0))
+    assert augmentation("shift", digits) is shift and not caplog.text
     assert augmentation("crop_flip", digits) is crop_flip
     assert "`train.augment: crop_flip` mirrors images" in caplog.text
     x, y = torch.randn(40, 1, 8, 8), torch.arange(40) % 2
@@ -131,3 +134,36 @@ def test_what_would_change_the_class_is_refused(caplog):
     target = torch.randn(4, 1, 8, 8), torch.arange(4) % 2
     with pytest.raises(InputError, match="needs to know the variables"):
         fit(model, (x, y), target, "uniform", Train(steps=5, augment="mirror"))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "up", "left"), [(28, 28, 2, 2), (8, 30, 1, 2), (1, 5, 1, 1)]
+)
+def test_shift_draws_every_shift_within_a_fourteenth(height, width, up, left):
+    """Every result is one that slicing an image with repeated edges gives; all occur."""
+    image = np.random.default_rng(0).normal(size=(2, height, width)).astype(np.float32)
+    wide = np.pad(image, ((0, 0), (up, up), (left, left)), mode="edge")
+    possible = {
+        wide[:, y : y + height, x : x + width].tobytes()
+        for y in range(2 * up + 1)
+        for x in range(2 * left + 1)
+    }
+    images = torch.from_numpy(image).expand(600, -1, -1, -1)
+    made = shift(images, torch.Generator().manual_seed(0))
+    assert {one.numpy().tobytes() for one in made} == possible
+    again = shift(images, torch.Generator().manual_seed(0))
+    assert torch.equal(made, again)
+
+
+def test_fit_shifts_when_told_to():
+    """With the settings' name alone, as if the function itself had been passed."""
+    x, y = torch.randn(40, 1, 28, 28), torch.arange(40) % 2
+    target = torch.randn(4, 1, 28, 28), torch.arange(4) % 2
+    slopes = []
+    for name, passed in (("shift", None), ("none", shift), ("none", None)):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
+        settings = Train(steps=3, batch=10, augment=name)
+        fit(model, (x, y), target, "uniform", settings, augment=passed)
+        slopes.append(model[1].weight.detach())
+    assert torch.equal(slopes[0], slopes[1]) and not torch.equal(slopes[0], slopes[2])

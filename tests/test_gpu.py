@@ -16,7 +16,7 @@ from weather_tdr.image_models import make_network
 from weather_tdr.methods.hypergradient import hypergradient
 from weather_tdr.methods.method import load_method, names
 from weather_tdr.models import PatchNet
-from weather_tdr.photographs import Strong, crop_flip
+from weather_tdr.photographs import Strong, crop_flip, shift
 from weather_tdr.train import Train, fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -103,10 +103,10 @@ def test_killed_and_resumed_is_the_uninterrupted_run(tmp_path, method, dropout):
         )
 
 
-@pytest.mark.parametrize("augment", ["crop_flip", "strong"])
+@pytest.mark.parametrize("augment", ["shift", "crop_flip", "strong"])
 def test_images_are_changed_as_on_the_cpu(augment):
     images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(1)).clamp(-2, 2)
-    change = crop_flip
+    change = shift if augment == "shift" else crop_flip
     if augment == "strong":
         change = Strong(torch.full((3,), 0.5), torch.full((3,), 0.25))
     wanted = change(images, torch.Generator().manual_seed(2))

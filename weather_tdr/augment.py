@@ -12,10 +12,10 @@ import xarray as xr
 from torch import Tensor
 
 from data_pipelines.errors import InputError
-from weather_tdr.photographs import Strong, crop_flip
+from weather_tdr.photographs import Strong, crop_flip, shift
 
 log = logging.getLogger(__name__)
-Augmentation = Literal["none", "crop_flip", "strong", "mirror"]
+Augmentation = Literal["none", "shift", "crop_flip", "strong", "mirror"]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 # What changes sign between the hemispheres, by CF standard name or else by usual short name.
 ODD_NAMES = (  # a part of the standard name, or of a name in the file
@@ -78,12 +78,18 @@ def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
     if name != "mirror":
         if not of_images:
             raise InputError(
-                f"`train.augment` must not be {name} for fields, got it: east and west are not "
-                "alike, and values are no colours. Use `mirror` or `none`."
+                f"`train.augment` must not be {name} for fields, got it: incidents lie in the "
+                "central cell, east and west are not alike, and values are no colours. Use "
+                "`mirror` or `none`."
             )
+        if name == "shift":
+            return shift
         dataset = store.attrs.get("settings", {}).get("images", {}).get("dataset", "")
         if dataset in ("mnist", "digits"):
-            log.warning("`train.augment: %s` mirrors images: mirrored digits are no digits", name)
+            log.warning(
+                "`train.augment: %s` mirrors images: mirrored digits are no digits. `shift` only "
+                "shifts them.", name,
+            )  # fmt: skip
         if name == "crop_flip":
             return crop_flip
         return Strong(torch.from_numpy(mean), torch.from_numpy(std))

@@ -14,7 +14,7 @@ from weather_tdr.data import Batch, Samples, StoredSamples, in_parts
 from weather_tdr.devices import eager, evaluating
 from weather_tdr.methods.method import Method
 from weather_tdr.methods.tdr import Tdr
-from weather_tdr.photographs import crop_flip
+from weather_tdr.photographs import crop_flip, shift
 from weather_tdr.train_settings import Train
 
 
@@ -280,5 +280,5 @@ def settings_met(
                 f"`train.augment: {settings.augment}` needs to know {what}, got only samples. Pass "
                 f"{how} of `weather_tdr.{where}`."
             )
-        return crop_flip
+        return crop_flip if settings.augment == "crop_flip" else shift
     return augment

@@ -1,4 +1,4 @@
-"""Changes of photographs that leave their class as it is."""
+"""Changes of images that leave their class as it is."""
 
 import math
 from collections.abc import Callable
@@ -14,6 +14,7 @@ BORDER = 4
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 LEVELS = 256
 SMALLEST = 4  # points a side
+SHIFT = 14  # an image is shifted by up to a part in this of its side
 Change = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -29,17 +30,38 @@ def crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
     Source: the augmentation of CIFAR images in He et al. (2016), section 4.2.
     """
-    n, channels, height, width = images.shape
+    n, _, height, width = images.shape
     shift = torch.randint(0, 2 * BORDER + 1, (2, n), generator=generator)
     flip = torch.rand(n, generator=generator) < 0.5
-    rows = shift[0][:, None] + torch.arange(height)
     along = torch.arange(width).expand(n, width)
-    columns = shift[1][:, None] + torch.where(flip[:, None], width - 1 - along, along)
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    columns = torch.where(flip[:, None], width - 1 - along, along)
     wide = pad(images, (BORDER,) * 4)
+    return _picked(wide, shift[0][:, None] + torch.arange(height), shift[1][:, None] + columns)
+
+
+def shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image shifted in both directions by up to a fourteenth of its side, at least a point.
+
+    What comes in from outside repeats the edge, so that a background stays one.
+
+    Args:
+        images: shape (n, channel, y, x).
+        generator: of the draws, on the CPU.
+    """
+    n, _, height, width = images.shape
+    up, left = max(1, height // SHIFT), max(1, width // SHIFT)
+    rows = torch.randint(-up, up + 1, (n, 1), generator=generator) + torch.arange(height)
+    columns = torch.randint(-left, left + 1, (n, 1), generator=generator) + torch.arange(width)
+    return _picked(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1))
+
+
+def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The given rows and columns of each image, shapes (n, y) and (n, x)."""
+    n, channels = images.shape[:2]
+    rows, columns = rows.to(images.device), columns.to(images.device)
     sample = torch.arange(n, device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[None, :, None, None]
-    return wide[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    return images[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def _moved(entries: Callable[[Tensor], dict[tuple[int, int], Tensor]]) -> Change:

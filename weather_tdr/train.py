@@ -64,7 +64,8 @@ def fit(
         folder: where `history.csv`, `checkpoints/` and `tensorboard/` go; None keeps nothing on
             disk.
         augment: changes inputs of a batch, given a generator; needed for what `settings.augment`
-            names, but for `crop_flip`: `augmentation(name, store)`, `Strong(mean, std)`.
+            names, but for `shift` and `crop_flip`: `augmentation(name, store)`,
+            `Strong(mean, std)`.
         validate: score on validation, higher is better, at each checkpoint; on every rank.
         names: of the groups, for the history; numbers by default.
         identity: of the data, so that a checkpoint of other data is refused; by default their

@@ -24,9 +24,10 @@ class Train:
         schedule: `cosine`: 100 steps of warm-up, then half a cosine to zero; `constant`; `step`:
             divided by 10 after 45.5, 68 and 91 % of the steps; `long_tail`: 2.5 % of warm-up,
             divided by 100 after 80 % and again after 90 %.
-        augment: of the training samples: `none`; `crop_flip`: photographs shifted, and mirrored
-            left to right; `strong`: as `crop_flip`, then one of 13 changes of place or colour or
-            none, and a square cut out; `mirror`: patches of fields as they would be in the other
+        augment: of the training samples: `none`; `shift`: images shifted by up to a fourteenth
+            of their side; `crop_flip`: photographs shifted by up to 4 points, and mirrored left
+            to right; `strong`: as `crop_flip`, then one of 13 changes of place or colour or none,
+            and a square cut out; `mirror`: patches of fields as they would be in the other
             hemisphere.
         momentum: of SGD.
         weight_decay: L2 on the parameters.
