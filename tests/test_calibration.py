@@ -161,3 +161,15 @@ def test_a_few_samples_at_the_bottom_do_not_hide_the_rest():
     lower = slice(0, 10_000)
     assert found.probability(raw).mean() == pytest.approx(label.mean(), rel=0.2)
     assert found.probability(raw)[lower].mean() < 3 * label[lower].mean() + 3e-4
+
+
+def test_platt_is_a_line_however_far_the_log_odds_are():
+    """An over-confident network: scikit-learn's line holds beyond 50 from the mean too."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(-2, 1, 20_000)
+    label = (rng.random(20_000) < expit(truth)).astype(int)
+    raw = 30 * truth
+    line = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(raw[:, None] / 30, label)
+    wanted = line.decision_function(raw[:, None] / 30)
+    assert (np.abs(raw - raw.mean()) > 50).mean() > 0.05
+    np.testing.assert_allclose(fit_platt(raw, label).log_odds(raw), wanted, atol=0.02)

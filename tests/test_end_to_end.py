@@ -57,7 +57,7 @@ def test_run_folder(tiny_run):
         assert set(scores) == {"validation", "test"}
         assert set(scores["test"]) >= SCORES
         matching = scores["test"]["incident_matching"]
-        assert set(matching) == COUNTED | {"threshold", "mean_distance_km", "tracks"}
+        assert set(matching) == COUNTED | {"threshold", "radius_km", "mean_distance_km", "tracks"}
         assert set(matching["tracks"]) == COUNTED
         found = pd.read_csv(folder / "incidents.csv")
         assert found["matched"].sum() == matching["hits"]

@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from weather_tdr.intervals import bootstrap_average_precision
+from weather_tdr.plots.scores import precision_recall_figure
 from weather_tdr.scores import (
     Counts,
+    Curve,
     choose_threshold,
     ranking_scores,
     reliability_table,
@@ -116,3 +118,21 @@ def test_wilson_intervals_of_a_published_table():
         (1, 29, 0.0061, 0.1718),
     ):
         assert wilson_interval(hits, samples) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_reliability_tells_forecasts_of_a_third_from_certain_ones():
+    """Both would be one point on the diagonal in a bin from 0.32 to 1."""
+    probability = np.repeat([0.4, 0.98], 1000)
+    label = np.r_[np.arange(1000) < 800, np.arange(1000) < 580].astype(int)
+    table = reliability_table(probability, label)
+    assert list(table["frequency"]) == [0.8, 0.58]
+    np.testing.assert_allclose(table[["from", "to"]], [[0.4, 0.5], [0.9, 1.0]])
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_curve_of_one_class_is_undefined(label):
+    curve = Curve.of(np.array([0.1, 0.2]), np.full(2, label))
+    assert np.isnan(curve.average_precision) and len(curve.recall) == len(curve.precision) == 0
+    figure = precision_recall_figure({"tdr": curve}, 0.00003)
+    told = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert told == ["tdr: undefined without incidents", "chance 0.003%"]

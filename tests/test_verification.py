@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from weather_tdr.intervals import BLOCK_DAYS, count_intervals, storm_blocks
 from weather_tdr.maps import Maps
-from weather_tdr.verification import choose_incident_threshold, incident_curve, verify
+from weather_tdr.scores import wilson_interval
+from weather_tdr.verification import (
+    choose_incident_threshold,
+    incident_curve,
+    verify,
+    with_tracks,
+)
 
 TIMES = pd.date_range("2001-01-01", periods=40, freq="6h").to_numpy("datetime64[ns]")
 
@@ -162,7 +168,7 @@ def test_a_storm_belongs_wholly_to_the_block_of_its_first_time():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), blocks=st.integers(1, 40))
-def test_intervals_hold_the_score_and_end_where_it_is_certain(seed, blocks):
+def test_intervals_are_within_their_range_and_wide_from_a_single_block(seed, blocks):
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 3, 200)
     block = rng.integers(0, blocks, 200)
@@ -176,8 +182,8 @@ def test_intervals_hold_the_score_and_end_where_it_is_certain(seed, blocks):
     for name, value in scores.items():
         low, high = found[f"{name}_interval"]
         assert 0 <= low <= high <= 1
-        if blocks == 1:
-            assert low == high == pytest.approx(value)
+        if blocks == 1:  # one trial tells little
+            assert (low, high) == pytest.approx(wilson_interval(value, 1))
 
 
 def test_the_interval_of_independent_samples_is_the_binomial_one():
@@ -191,10 +197,67 @@ def test_the_interval_of_independent_samples_is_the_binomial_one():
 
 
 def test_quiet_blocks_count_as_blocks():
-    """With many blocks in which nothing happens the one storm may be drawn never or twice."""
-    block = np.zeros(4, dtype=np.int64)
-    hit = np.array([True, True, True, False])
-    miss = ~hit
-    none = np.zeros(4, bool)
-    quiet = count_intervals(block, hit, none, miss, blocks=np.arange(50))
-    assert quiet["pod_interval"] == [0.75, 0.75]  # one storm tells nothing of the spread
+    """Blocks in which nothing happens do not make two storms more certain."""
+    block = np.array([0, 0, 0, 1, 1])
+    hit = np.array([True, True, False, True, False])
+    false = np.zeros(5, bool)
+    alone = count_intervals(block, hit, false, ~hit)
+    quiet = count_intervals(block, hit, false, ~hit, blocks=np.arange(50))
+    assert alone["pod_interval"] == quiet["pod_interval"] == pytest.approx([0.5, 2 / 3])
+    lonely = count_intervals(block[:3], hit[:3], false[:3], ~hit[:3], blocks=np.arange(50))
+    assert lonely["pod_interval"] == pytest.approx(wilson_interval(2 / 3, 1))
+
+
+def test_a_track_ends_with_its_winter():
+    """Two test periods nine months apart: any speed would reach from one to the other."""
+    times = np.r_[
+        pd.date_range("2008-02-01", "2008-02-29", freq="D"),
+        pd.date_range("2008-12-01", "2008-12-31", freq="D"),
+    ].astype("datetime64[ns]")
+    days = ["2008-02-27", "2008-02-29", "2008-12-01", "2008-12-02"]
+    found = pd.DataFrame(
+        {"time": pd.to_datetime(days), "latitude": 60.0, "longitude": [330.0, 331.0, 332.0, 333.0]}
+    )
+    assert list(with_tracks(found, times, Maps())["track_id"]) == [1, 1, 2, 2]
+    assert list(with_tracks(found, times, Maps(missed_steps=0))["track_id"]) == [1, 2, 3, 3]
+    assert list(with_tracks(found[:1], found["time"].to_numpy()[:1], Maps())["track_id"]) == [1]
+
+
+@pytest.mark.parametrize("blocks", [1, 5, 40])
+def test_no_hit_or_no_miss_is_as_uncertain_as_so_many_blocks(blocks):
+    """A resample of zeros is zero; Wilson's interval of 0 of n is [0, z2 / (n + z2)]."""
+    high = 1.959963984540054**2 / (blocks + 1.959963984540054**2)
+    block = np.repeat(np.arange(blocks), 3)
+    every, none = np.ones(len(block), bool), np.zeros(len(block), bool)
+    found = count_intervals(block, none, none, every, blocks=np.arange(100))
+    assert found["pod_interval"] == pytest.approx([0.0, high])
+    assert found["csi_interval"] == pytest.approx([0.0, high])
+    assert np.isnan(found["far_interval"]).all()
+    found = count_intervals(block, every, none, none, blocks=np.arange(100))
+    assert found["pod_interval"] == found["csi_interval"] == pytest.approx([1 - high, 1.0])
+    assert found["far_interval"] == pytest.approx([0.0, high])
+    assert wilson_interval(0, blocks)[1] == pytest.approx(high)
+    alone = count_intervals(np.zeros(4, int), np.arange(4) < 2, np.zeros(4, bool), np.arange(4) > 1)
+    assert alone["pod_interval"] == pytest.approx(wilson_interval(0.5, 1))  # 2 of 4, one storm
+
+
+def test_a_long_spell_is_one_block():
+    """Ten days that are found as one must not count as five blocks that agree by chance."""
+    times = pd.date_range("2001-01-01", periods=20, freq="10D")
+    spell = pd.DataFrame(
+        {
+            "time": np.concatenate([pd.date_range(t, periods=8) for t in times]),
+            "latitude": 40.0,
+            "longitude": 10.0,
+        }
+    )
+    spell["storm_id"] = np.repeat([f"spell {k}" for k in range(20)], 8)
+    found = with_tracks(spell[(np.arange(160) // 8) % 2 == 0], spell["time"].to_numpy(), Maps())
+    every = spell["time"].to_numpy()
+    widths = []
+    for truth in (spell, spell.drop(columns="storm_id")):
+        low, high = verify(found.drop(columns="storm_id"), truth, every, Maps())[2]["pod_interval"]
+        widths.append(high - low)
+    # 20 spells, half found: 2 x 1.96 x sqrt(0.25 / 20); as 80 blocks half of that.
+    assert widths[0] == pytest.approx(0.438, abs=0.06)
+    assert widths[1] < 0.6 * widths[0]

@@ -118,14 +118,17 @@ def test_labelled_incidents_are_the_connected_patches():
             "latitude": np.tile(50.0 - 5 * rows, 2),
             "longitude": np.tile(10.0 + 5 * columns, 2),
             "label": 0,
+            "incident_id": "",
         }
     )
     table.loc[[24, 25, 47], "label"] = 1
+    table.loc[[24, 25, 47], "incident_id"] = ["wide", "wide", "small"]
     got = labelled_incidents(table.sample(frac=1, random_state=0))
     assert got["area_km2"][0] / got["area_km2"][1] == pytest.approx(2 * 0.643 / 0.819, rel=1e-3)
     assert list(got["time"]) == [pd.Timestamp("2001-01-02")] * 2
     np.testing.assert_allclose(got[["latitude", "longitude"]].iloc[1], [35.0, 35.0])
     assert abs(got["longitude"][0] - 12.5) < 1e-9
+    assert list(got["storm_id"]) == ["wide", "small"]
 
 
 def test_labelled_incidents_of_a_region_across_greenwich():
@@ -136,6 +139,7 @@ def test_labelled_incidents_of_a_region_across_greenwich():
             "latitude": 50.0,
             "longitude": [340.0, 345.0, 350.0, 355.0, 0.0, 5.0],
             "label": [1, 0, 0, 1, 1, 0],
+            "incident_id": "",
         }
     )
     got = labelled_incidents(table)

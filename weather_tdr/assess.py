@@ -123,8 +123,9 @@ def _map_periods(
             resolution=config.maps.resolution, progress=progress,
         )  # fmt: skip
         truth = inside_map(true_incidents(config, store, "validation"), found_map)
-        peaks = covered(peaks_of(found_map, detector, config.maps), store)
-        chosen = choose_incident_threshold(peaks, truth, config.maps)
+        maps = config.maps.reaching(found_map)
+        peaks = covered(peaks_of(found_map, detector, maps), store)
+        chosen = choose_incident_threshold(peaks, truth, maps)
         if not np.isnan(chosen):  # else no incident of validation is found at any threshold
             detector.incident_threshold = chosen
     return draw_maps(
@@ -152,6 +153,7 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
         return []
     now, earlier = lags
     cell, whole = cell_of(store), bool(store.attrs["grid"].get("whole_field"))
+    maps = config.maps if whole else config.maps.reaching(now)
     truth = {s: true_incidents(config, store, s) for s in EVALUATED}
     log.info("evaluating the rules on pressure")
 
@@ -161,7 +163,7 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
         at = times_of(store, split)
         found = apply_rule(
             rule, [field.sel(time=at) for field in fields], sample_table(store, split), cell,
-            config.maps.separation(cell[0]), whole=whole, title=title, progress=progress,
+            maps.separation(cell[0]), whole=whole, title=title, progress=progress,
         )  # fmt: skip
         return found if whole else replace(found, peaks=covered(found.peaks, store))
 
@@ -172,7 +174,7 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
     # The radius of the contour is chosen on validation, by the best CSI at any depth.
     tried = {radius: contours("validation", radius) for radius in RADII_KM}
     csi = {
-        radius: incident_curve(found.peaks, truth["validation"], config.maps)["csi"].max()
+        radius: incident_curve(found.peaks, truth["validation"], maps)["csi"].max()
         for radius, found in tried.items()
     }
     radius = max(csi, key=lambda r: np.nan_to_num(csi[r], nan=-1.0))
@@ -183,27 +185,25 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
         }
     for name, found in rules.items():
         parameters = {"radius_km": radius} if name == "closed_contour_rule" else {}
-        _score_rule(config, store, name, found, truth, parameters)
+        _score_rule(config.folder / name, store, maps, found, truth, parameters)
     return list(rules)
 
 
 def _score_rule(
-    config: Config,
+    folder: Path,
     store: xr.Dataset,
-    name: str,
+    maps: Maps,
     rule: dict[str, RuleScores],
     truth: dict[str, pd.DataFrame],
     parameters: dict[str, float],
 ) -> None:
     """Patch scores and incident scores of one rule, as those of a network."""
-    folder = config.folder / name
     predictions = predictions_table(store, {s: rule[s].samples for s in EVALUATED})
-    write_predictions(predictions, folder / "predictions.nc", store_identity(store.attrs))
+    identity = store_identity(store.attrs)
+    write_predictions(predictions, folder / "predictions.nc", identity, of_rule=True)
     threshold, scores = evaluate(predictions, probabilities=False)
     whole = bool(store.attrs["grid"].get("whole_field"))  # there an incident is a patch
-    found, _, matching = score_incidents(
-        folder, threshold, rule, truth, config.maps, choose=not whole
-    )
+    found, _, matching = score_incidents(folder, threshold, rule, truth, maps, choose=not whole)
     scores["test"] |= {"incident_matching": matching, "parameters": parameters}
     table = found.rename(columns={"probability": "score_hpa"})
     write_atomically(folder / "incidents.csv", table.to_csv(index=False))
@@ -240,7 +240,7 @@ def score_incidents(
     found, true, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
     curve = incident_curve(peaks, truth["test"], maps)
     write_atomically(folder / "incident_curve.csv", curve.to_csv(index=False))
-    return found, true, {"threshold": threshold, **matched}
+    return found, true, {"threshold": threshold, "radius_km": maps.radius_km, **matched}
 
 
 def evaluate_all(

@@ -18,7 +18,7 @@ from scipy.special import expit, log_expit, logit
 Kind = Literal["none", "platt", "isotonic"]
 KINDS: tuple[Kind, ...] = ("none", "platt", "isotonic")  # the simplest first
 FOLDS = 5
-FAR = 50.0  # log-odds beyond all data, to go on in a straight line
+FAR = 50.0  # log-odds between which a straight line is drawn
 Values = npt.NDArray[np.float64]
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,12 @@ class Calibration:
         """Calibrated log-odds of any shape; NaN stays NaN."""
         values = np.asarray(raw, dtype=np.float64)
         inside = np.interp(values, self.raw, self.calibrated)
-        # Beyond the knots it goes on with slope 1, so that order is never lost.
+        # Beyond the knots a line stays itself; else slope 1, so that order is never lost.
+        slope = 1.0
+        if self.kind == "platt":
+            slope = (self.calibrated[-1] - self.calibrated[0]) / (self.raw[-1] - self.raw[0])
         below, above = values - self.raw[0], values - self.raw[-1]
-        return np.asarray(inside + np.minimum(below, 0.0) + np.maximum(above, 0.0))
+        return np.asarray(inside + slope * (np.minimum(below, 0.0) + np.maximum(above, 0.0)))
 
     def probability(self, raw: npt.ArrayLike) -> Values:
         """Calibrated probability of any shape; NaN stays NaN."""

@@ -127,22 +127,27 @@ def _around(
     return rows[y], columns[x]
 
 
-def find_regions(field: xr.DataArray, threshold: float) -> pd.DataFrame:
+def find_regions(
+    field: xr.DataArray, threshold: float, names: npt.NDArray[np.object_] | None = None
+) -> pd.DataFrame:
     """Connected regions at or above the threshold: incidents that are areas, such as heat waves.
 
     Args:
         field: probability; dims ``(time, latitude, longitude)``; NaN where it is missing.
         threshold: lowest probability of an incident.
+        names: of what each point belongs to, of the shape of the field.
 
     Returns:
         As `find_peaks`; the position is the centre of the whole region. Regions touch across the
-        date line when the map is global.
+        date line when the map is global. With `names` also ``storm_id``.
     """
     latitude, longitude = (field[axis].to_numpy().astype(float) for axis in AXES[1:])
     areas = _cell_areas(field, latitude)
     wraps = is_global(longitude)
     rows = []
-    for time, values in zip(field["time"].to_numpy(), _steps(field), strict=True):
+    for step, (time, values) in enumerate(
+        zip(field["time"].to_numpy(), _steps(field), strict=True)
+    ):
         regions, count = connected(values >= threshold, structure=np.ones((3, 3)))
         if wraps and count:
             _join_edges(regions)
@@ -150,8 +155,9 @@ def find_regions(field: xr.DataArray, threshold: float) -> pd.DataFrame:
             y, x = np.nonzero(regions == region)
             inside = values[y, x]
             centre = _centre(latitude[y], longitude[x], inside)
-            rows.append((time, *centre, inside.max(), areas[y].sum()))
-    table = pd.DataFrame(rows, columns=COLUMNS)
+            of = () if names is None else (names[step, y[0], x[0]],)
+            rows.append((time, *centre, inside.max(), areas[y].sum(), *of))
+    table = pd.DataFrame(rows, columns=COLUMNS if names is None else [*COLUMNS, "storm_id"])
     table["time"] = table["time"].astype("datetime64[ns]")
     return table.sort_values(["time", "probability"], ascending=[True, False], ignore_index=True)
 
@@ -160,10 +166,11 @@ def labelled_incidents(samples: pd.DataFrame) -> pd.DataFrame:
     """Connected regions of incident patches: the truth where no catalogue has positions.
 
     Args:
-        samples: ``time, latitude, longitude, label`` of every patch position of some times.
+        samples: ``time, latitude, longitude, label, incident_id`` of every patch position of some
+            times.
 
     Returns:
-        As `find_regions`.
+        As `find_regions`; ``storm_id`` is the incident that the patches belong to over all times.
     """
     east = np.unique(samples["longitude"])
     if len(east) > 1 and not is_global(east):
@@ -180,7 +187,9 @@ def labelled_incidents(samples: pd.DataFrame) -> pd.DataFrame:
     )
     at = [pd.Index(labels[k].to_numpy()).get_indexer(some[k]) for k in AXES]
     labels.values[tuple(at)] = some["label"]
-    return find_regions(labels, 0.5)
+    names = np.full(labels.shape, "", dtype=object)
+    names[tuple(at)] = some["incident_id"]
+    return find_regions(labels, 0.5, names)
 
 
 def _centre(latitude: FloatArray, longitude: FloatArray, weight: FloatArray) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Where and when incidents are judged: the same ground for networks, rules and the truth."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -9,6 +10,8 @@ from weather_tdr.candidates import labelled_incidents
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
 from weather_tdr.evaluate import EVALUATED
+
+ROUNDING = 1e-6  # degrees
 
 
 def times_of(store: xr.Dataset, split: str) -> pd.DatetimeIndex:
@@ -43,10 +46,11 @@ def cell_of(store: xr.Dataset) -> tuple[float, float]:
 
 
 def covered(table: pd.DataFrame, store: xr.Dataset) -> pd.DataFrame:
-    """The rows that lie in the central cell of a patch of validation or test.
+    """The rows that lie in the central cell of a patch of validation or test, and within its map.
 
     Truth, networks and rules are judged there; not where patches were dropped for missing values or
-    for a storm of another split.
+    for a storm of another split, nor at the edge of a region, beyond the outermost centres of
+    patches: a map ends there.
 
     Args:
         table: ``time, latitude, longitude``.
@@ -54,6 +58,7 @@ def covered(table: pd.DataFrame, store: xr.Dataset) -> pd.DataFrame:
     """
     cell = cell_of(store)
     samples = pd.concat([sample_table(store, s) for s in EVALUATED])
+    table = table[_within_map(table, samples, store)]
     sampled = samples.groupby("time").indices
     keep = np.zeros(len(table), dtype=bool)
     for time, here in table.groupby("time").indices.items():
@@ -65,3 +70,23 @@ def covered(table: pd.DataFrame, store: xr.Dataset) -> pd.DataFrame:
         east = np.abs((east + 180.0) % 360.0 - 180.0)
         keep[here] = ((north <= cell[0] / 2) & (east <= cell[1] / 2)).any(axis=1)
     return table[keep].reset_index(drop=True)
+
+
+def _within_map(
+    table: pd.DataFrame, samples: pd.DataFrame, store: xr.Dataset
+) -> npt.NDArray[np.bool_]:
+    """Which rows lie at most half a grid step beyond the outermost centres of patches."""
+    grid = store.attrs["grid"]
+    keep = np.ones(len(table), dtype=bool)
+    if grid.get("whole_field"):
+        return keep
+    edge = grid["dlat"] / 2 + ROUNDING
+    centres = samples["latitude"]
+    keep &= table["latitude"].between(centres.min() - edge, centres.max() + edge).to_numpy()
+    if not grid["is_global"]:
+        edge = grid["dlon"] / 2 + ROUNDING
+        west = grid["west"]
+        centres = (samples["longitude"] - west) % 360.0
+        east = (table["longitude"] - west) % 360.0
+        keep &= east.between(centres.min() - edge, centres.max() + edge).to_numpy()
+    return keep

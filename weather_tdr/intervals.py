@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from weather_tdr.scores import wilson_interval
+
 BLOCK_DAYS = 2
 ROUNDS = 1000
 INTERVAL = [0.025, 0.975]
@@ -58,7 +60,8 @@ def count_intervals(
 
     Returns:
         ``pod_interval``, ``far_interval``, ``csi_interval``: lower and upper limit; NaN where
-        the score is undefined in every resample.
+        the score is undefined. That of a score of 0 or 1, or from a single block, is Wilson's
+        for as many trials as there are blocks with something to count.
     """
     names = np.unique(block if blocks is None else np.r_[block, blocks])
     if len(names) == 0:
@@ -73,7 +76,18 @@ def count_intervals(
     tp, fp, fn = (drawn @ counts).T
     with np.errstate(invalid="ignore", divide="ignore"):
         scores = {"pod": tp / (tp + fn), "far": fp / (tp + fp), "csi": tp / (tp + fp + fn)}
-    return {f"{name}_interval": _limits(values) for name, values in scores.items()}
+    parts = {"pod": (0, 0, 2), "far": (1, 0, 1), "csi": (0, 0, 1, 2)}
+    found = {}
+    for name, values in scores.items():
+        part, *whole = parts[name]
+        limits = _limits(values)
+        total = counts.sum(axis=0)
+        n, of = total[whole].sum(), int(counts[:, whole].any(axis=1).sum())
+        if n and (of == 1 or total[part] in (0, n)):
+            # Resamples do not differ: Wilson's, with a trial a block.
+            limits = list(wilson_interval(of * total[part] / n, of))
+        found[f"{name}_interval"] = limits
+    return found
 
 
 def bootstrap_average_precision(

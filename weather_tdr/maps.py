@@ -2,8 +2,9 @@
 
 import json
 import logging
+import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +35,8 @@ class Maps:
     Attributes:
         resolution: `grid`: a probability for every grid point; `stride`: for every patch. A
             network for whole fields gives one a time.
-        radius_km: largest distance at which a found incident matches a true one.
+        radius_km: largest distance at which a found incident matches a true one; at least half the
+            diagonal between positions of the map.
         tolerance: largest difference in time of the two, such as 6h.
         separation_km: least distance of two incidents of one time; 0 is the height of a central
             cell, in which a network cannot tell two apart, or `radius_km` if that is more.
@@ -80,6 +82,29 @@ class Maps:
     def tolerance_hours(self) -> float:
         """Largest difference in time of a found and a true incident, hours."""
         return duration_hours(self.tolerance)
+
+    def reaching(self, found_map: xr.DataArray) -> "Maps":
+        """The same with a radius of at least half the diagonal between positions of a map.
+
+        A map with a point a patch cannot say better than that where an incident is.
+        """
+        if found_map["latitude"].size * found_map["longitude"].size < 2:
+            return self
+        north, east = (
+            float(np.abs(np.diff(found_map[axis])).min())
+            if found_map[axis].size > 1
+            else float(found_map.attrs[f"cell_{axis}"])
+            for axis in ("latitude", "longitude")
+        )
+        widest = float(np.cos(np.deg2rad(np.abs(found_map["latitude"]).min())))
+        reach = math.ceil(0.5 * math.hypot(north, east * widest) * KM_PER_DEGREE)
+        if reach <= self.radius_km:
+            return self
+        log.info(
+            "incidents match within %d km: the positions of the map are %g x %g degrees apart",
+            reach, north, east,
+        )  # fmt: skip
+        return replace(self, radius_km=float(reach))
 
     def separation(self, cell_latitude: float) -> float:
         """Least distance of two incidents in km, for central cells so many degrees high."""

@@ -31,7 +31,8 @@ from weather_tdr.rules import RuleScores
 def score_network(config: Config, network: nn.Module, name: str, data: str) -> dict[str, Any]:
     """Scores any network on the patches of a run; writes what a method's folder holds.
 
-    Its map has a point a patch: only a fully convolutional network can have one a grid point.
+    Its map has a point a patch: only a fully convolutional network can have one a grid point. So
+    its incidents match within half the diagonal of a central cell, if that is more than the radius.
 
     Args:
         config: of the run; its patch store has been built.
@@ -59,7 +60,8 @@ def score_network(config: Config, network: nn.Module, name: str, data: str) -> d
         source = f"weather-tdr, {type(network).__name__} called {name}"
         maps = {s: patch_map(predictions[predictions["split"] == s], store) for s in EVALUATED}
         floor = min(calibration.prior, threshold)
-        apart = config.maps.separation(cell_of(store)[0])
+        settings = config.maps.reaching(maps["test"])
+        apart = settings.separation(cell_of(store)[0])
         peaks = {
             s: RuleScores(
                 covered(find_peaks(found, apart, floor), store), np.empty(0), found["time"].values
@@ -67,7 +69,7 @@ def score_network(config: Config, network: nn.Module, name: str, data: str) -> d
             for s, found in maps.items()
         }
         truth = {s: true_incidents(config, store, s) for s in EVALUATED}
-        found, true, matching = score_incidents(folder, threshold, peaks, truth, config.maps)
+        found, true, matching = score_incidents(folder, threshold, peaks, truth, settings)
         scores["test"]["incident_matching"] = matching
         write_incidents(found, folder, source)
         write_atomically(folder / "truth.csv", true.to_csv(index=False))

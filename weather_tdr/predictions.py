@@ -36,13 +36,16 @@ def predictions_table(
     return table
 
 
-def write_predictions(predictions: pd.DataFrame, path: Path, identity: str = "") -> None:
+def write_predictions(
+    predictions: pd.DataFrame, path: Path, identity: str = "", *, of_rule: bool = False
+) -> None:
     """Writes a table of predictions as NetCDF with CF attributes, along ``sample``.
 
     Args:
         predictions: as `predictions_table` gives them.
         path: of the file to make.
         identity: of the patch store that they belong to.
+        of_rule: the scores are hPa of a rule on pressure, not probabilities.
     """
     table = predictions.assign(split=predictions["split"].map(SPLITS.index).astype(np.int8))
     dataset = xr.Dataset({k: ("sample", table[k].to_numpy()) for k in table})
@@ -51,7 +54,9 @@ def write_predictions(predictions: pd.DataFrame, path: Path, identity: str = "")
             "flag_values": np.arange(len(SPLITS), dtype=np.int8),
             "flag_meanings": " ".join(SPLITS),
         },
-        "score": {"long_name": "probability of an incident, or the score of a rule", "units": "1"},
+        "score": {"long_name": "score of the rule", "units": "hPa"}
+        if of_rule
+        else {"long_name": "probability of an incident", "units": "1"},
         "uncalibrated": {"long_name": "probability before calibration", "units": "1"},
         "latitude": {"standard_name": "latitude", "units": "degrees_north"},
         "longitude": {"standard_name": "longitude", "units": "degrees_east"},

@@ -85,7 +85,7 @@ def draw_maps(
     )
     source = f"weather-tdr, PatchNet trained with {detector.method}"
     write_map(found_map, folder / "incident_map.nc", source, detector.incident_threshold)
-    times = found_map["time"].to_numpy()
+    times, maps = found_map["time"].to_numpy(), maps.reaching(found_map)
     threshold = detector.incident_threshold
     if detector.areas:
         found = peaks = find_regions(found_map, threshold)
@@ -102,7 +102,7 @@ def draw_maps(
     if truth is not None:
         truth = inside_map(truth, found_map)
         found, truth, scores = verify(found, truth, times, maps)
-        summary = {"threshold": threshold, **scores}
+        summary = {"threshold": threshold, "radius_km": maps.radius_km, **scores}
         write_atomically(folder / "truth.csv", truth.to_csv(index=False))
         if not detector.areas:
             curve = incident_curve(peaks, truth, maps)

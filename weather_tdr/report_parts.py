@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+TENTHS = ("latitude", "longitude", "pressure_hpa")
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -68,7 +69,7 @@ def html_table(table: pd.DataFrame, *, scroll: bool = False) -> str:
     rows = []
     for values in table.itertuples(index=False):
         cells = "".join(
-            f"<td{kind}>{escape(str(value) if column.endswith('_id') else _text(value))}</td>"
+            f"<td{kind}>{escape(_cell(column, value))}</td>"
             for value, kind, column in zip(values, kinds, map(str, table), strict=True)
         )
         rows.append(f"<tr>{cells}</tr>")
@@ -78,6 +79,15 @@ def html_table(table: pd.DataFrame, *, scroll: bool = False) -> str:
         f'<div class="{kind}"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>\n'
         "</table></div>"
     )
+
+
+def _cell(column: str, value: Any) -> str:
+    """A value as people read it: names as they are, places and pressure to a tenth."""
+    if column.endswith("_id"):
+        return str(value)
+    if column in TENTHS and isinstance(value, float) and not pd.isna(value):
+        return f"{value:.1f}"
+    return _text(value)
 
 
 def _name(column: str) -> str:

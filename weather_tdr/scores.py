@@ -159,9 +159,14 @@ class Curve:
 
     @classmethod
     def of(cls, score: Values, label: Labels) -> "Curve":
-        """Of scores that rise with the incident's likelihood, and labels 0 or 1."""
+        """Of scores that rise with the incident's likelihood, and labels 0 or 1.
+
+        Without samples of one of the two classes it has no points, and its area is NaN.
+        """
         from sklearn.metrics import average_precision_score, precision_recall_curve
 
+        if label.min() == label.max():
+            return cls(np.empty(0), np.empty(0), math.nan)
         precision, recall, _ = precision_recall_curve(label, score)
         return cls(precision, recall, float(average_precision_score(label, score)))
 
@@ -174,11 +179,12 @@ def reliability_table(probability: Values, label: Labels) -> pd.DataFrame:
         label: 0 or 1, shape (n,).
 
     Returns:
-        A row a bin that is not empty, two bins a power of ten, the lowest with all below it:
-        ``from, to, samples, incidents, probability`` (mean), ``frequency``, and its Wilson
-        interval of 95 %, ``low, high``. The interval takes samples to be independent.
+        A row a bin that is not empty, two bins a power of ten and from 0.1 on a bin a tenth, the
+        lowest with all below it: ``from, to, samples, incidents, probability`` (mean),
+        ``frequency``, and its Wilson interval of 95 %, ``low, high``. The interval takes samples to
+        be independent.
     """
-    edges = 10.0 ** np.arange(-6, 0.25, 0.5)
+    edges = np.r_[10.0 ** np.arange(-6, -1, 0.5), np.arange(1, 11) / 10]
     place = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, len(edges) - 2)
     rows = []
     for k in np.unique(place):
@@ -192,7 +198,7 @@ def reliability_table(probability: Values, label: Labels) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def wilson_interval(hits: int, samples: int) -> tuple[float, float]:
+def wilson_interval(hits: float, samples: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion.
 
     Source: Wilson (1927), Journal of the American Statistical Association 22, 209-212.

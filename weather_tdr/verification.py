@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data_pipelines.following import follow
+from data_pipelines.following import HOUR, follow
 from weather_tdr.intervals import count_intervals, storm_blocks
 from weather_tdr.maps import Maps
 from weather_tdr.matching import Matching, match_incidents
@@ -110,9 +110,12 @@ def with_tracks(found: pd.DataFrame, times: npt.NDArray[np.datetime64], maps: Ma
     Args:
         found: sorted by time.
         times: all time steps of the map.
-        maps: highest speed and missed steps of a track.
+        maps: highest speed and missed steps of a track. It ends where the steps are further apart
+            than usual, as between two winters.
     """
-    return found.assign(track_id=follow(found, times, maps.speed_km_h, maps.missed_steps))
+    gaps = np.diff(times) / HOUR
+    longest = 1.01 * (maps.missed_steps + 1) * float(np.median(gaps)) if len(gaps) else np.inf
+    return found.assign(track_id=follow(found, times, maps.speed_km_h, maps.missed_steps, longest))
 
 
 def verify(

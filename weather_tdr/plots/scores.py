@@ -50,12 +50,12 @@ def precision_recall_figure(curves: Mapping[str, Curve], base_rate: float) -> Fi
             curve.recall,
             curve.precision,
             where="post",
-            label=f"{name}: AP {curve.average_precision:.3f}",
+            label=f"{name}: " + _area(curve),
             color=colour_of(number),
             linestyle="--" if name.endswith("_rule") else "-",
         )
     axes.axhline(
-        base_rate, color="0.4", linewidth=1, linestyle=":", label=f"chance {base_rate:.2%}"
+        base_rate, color="0.4", linewidth=1, linestyle=":", label=f"chance {100 * base_rate:.2g}%"
     )
     axes.set(
         xlabel="recall (POD, 1)",
@@ -66,6 +66,12 @@ def precision_recall_figure(curves: Mapping[str, Curve], base_rate: float) -> Fi
     )
     axes.legend(fontsize=9)
     return figure
+
+
+def _area(curve: Curve) -> str:
+    """What the legend says of a curve."""
+    area = curve.average_precision
+    return "undefined without incidents" if np.isnan(area) else f"AP {area:.3f}"
 
 
 def performance_figure(panels: Mapping[str, Mapping[str, Performance]]) -> Figure:
@@ -151,7 +157,11 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], base_rate: float, tit
     floor = LEAST
     upper.plot([floor, 1], [floor, 1], color="0.6", linewidth=1, label="perfect")
     upper.axhline(
-        base_rate, color="0.4", linestyle=":", linewidth=1, label=f"climatology {base_rate:.2%}"
+        base_rate,
+        color="0.4",
+        linestyle=":",
+        linewidth=1,
+        label=f"climatology {100 * base_rate:.2g}%",
     )
     for number, (name, table) in enumerate(tables.items()):
         colour = colour_of(number)

@@ -24,7 +24,7 @@ def probability_series(
     times = pd.DatetimeIndex(probability["time"].to_numpy())
     values = probability.to_numpy().reshape(len(times))
     axes.vlines(times, 0, values, color="0.45", linewidth=0.7, label="probability")
-    axes.axhline(threshold, color=COLOURS[1], linestyle="--", label=f"threshold {threshold:.2f}")
+    axes.axhline(threshold, color=COLOURS[1], linestyle="--", label=f"threshold {threshold:.2g}")
     if truth is not None:
         at = times.isin(truth["time"])
         axes.plot(times[at], values[at], "o", color=COLOURS[0], markersize=4, label="true incident")
