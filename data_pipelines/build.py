@@ -22,6 +22,7 @@ from data_pipelines.quality import (
     findings_of,
     joined,
     refuse_reported,
+    unchecked,
     write_report,
 )
 from data_pipelines.schema import GROUPS, Columns
@@ -78,6 +79,8 @@ def build_store(
         InputError: bad input or settings.
     """
     array = open_fields(**fields.arguments())
+    for line in unchecked(array):
+        log.warning("%s", line)
     labeller = make_labeller(incidents, fields, Path(path).parent, progress=progress)
     groups = groups or Groups()
     return build_from(
@@ -86,7 +89,7 @@ def build_store(
         labeller,
         patches,
         splits,
-        attributes=store_attributes(fields, incidents, patches, splits, groups, seed),
+        attributes=store_attributes(fields, incidents, patches, splits, groups, seed, array),
         grouping=Grouping(groups),
         reasons=REASONS[incidents.rule],
         seed=seed,
@@ -103,8 +106,11 @@ def store_attributes(
     splits: Splits,
     groups: Groups,
     seed: int,
+    array: xr.DataArray,
 ) -> dict[str, Any]:
     """``settings`` and ``fingerprints``: all that decides a store. Reads the files."""
+    # Where older releases left units as they were, a store of theirs holds other values.
+    converted = array.attrs.get("converted")
     fields_of_rules = {"exceedance": incidents.exceedance.paths, "mask": incidents.mask.paths}
     return {
         "settings": store_settings(fields, incidents, patches, splits, groups, seed),
@@ -115,6 +121,7 @@ def store_attributes(
                 for rule, paths in fields_of_rules.items()
                 for name, digest in fingerprint(files_of(paths)).items()
             },
+            **({"converted to SI": converted} if converted else {}),
         },
     }
 

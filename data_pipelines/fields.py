@@ -17,10 +17,13 @@ import xarray as xr
 
 from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
-from data_pipelines.opening import open_files, si_units, widened
+from data_pipelines.opening import open_files, widened
 from data_pipelines.periods import interval
-from data_pipelines.schema import FIELD_DIMS, duration_hours
+from data_pipelines.schema import FIELD_DIMS, canonical_name, duration_hours
 from data_pipelines.time_axis import time_findings
+from data_pipelines.units import newly_converted, si_units
+
+DESCRIBED = ("units", "standard_name", "base_variable", "lag")
 
 
 def open_fields(
@@ -51,6 +54,8 @@ def open_fields(
         with files and times is in the attribute ``findings`` (JSON). ``variable`` holds
         ``msl``, ``msl-24h``, ...; along it lie the coordinates ``units``, ``standard_name``,
         ``base_variable`` and ``lag``.
+        The attribute ``converted`` (JSON) holds units of files that older releases left as they
+        were.
 
     Raises:
         InputError: a file or variable is missing, no file can be opened, or the grid is not
@@ -60,13 +65,13 @@ def open_fields(
     dataset = canonical_coordinates(opened)
     if period:
         dataset = _within(dataset, period, lags)
-    named = {*variables, *standard_names} - {""}
+    named = {*variables, *map(canonical_name, (*variables, *standard_names))} - {""}
     dataset, findings = time_findings(
         dataset,
         [
             str(k)
             for k, v in dataset.data_vars.items()
-            if k in named or v.attrs.get("standard_name") in named
+            if k in named or canonical_name(v.attrs.get("standard_name", "")) in named
         ],
     )
     findings = unread + findings
@@ -87,11 +92,11 @@ def open_fields(
     stacked = xr.concat(parts, dim="variable", coords="minimal", compat="override", join="exact")
     stacked = stacked.transpose(*FIELD_DIMS).chunk(variable=-1)
     stacked.attrs = {"findings": json.dumps([asdict(f) for f in findings])} if findings else {}
+    converted = {str(f.name): f.attrs["stored"] for f in fields if f.attrs["stored"]}
+    if converted:
+        stacked.attrs["converted"] = json.dumps(converted)
     stacked.name = "fields"
-    described = {
-        key: ("variable", [str(p.attrs[key]) for p in parts])
-        for key in ("units", "standard_name", "base_variable", "lag")
-    }
+    described = {key: ("variable", [str(p.attrs[key]) for p in parts]) for key in DESCRIBED}
     return stacked.assign_coords({"variable": names, **described})
 
 
@@ -120,15 +125,19 @@ def select_variable(
 
     Returns:
         float32, dims ``(time, latitude, longitude)``, lazy; attributes ``units,
-        standard_name, base_variable``.
+        standard_name, base_variable, stored``; the last is how the file writes units that
+        older releases did not convert, else empty.
 
     Raises:
         InputError: there is none, or it has other dimensions.
     """
     by_standard_name: dict[str, list[str]] = {}
     for k, v in dataset.data_vars.items():
-        by_standard_name.setdefault(str(v.attrs.get("standard_name", "")), []).append(str(k))
-    wanted = name if name in by_standard_name else fallback
+        standard = canonical_name(str(v.attrs.get("standard_name", "")))
+        by_standard_name.setdefault(standard, []).append(str(k))
+    wanted = canonical_name(name)
+    if wanted not in by_standard_name:
+        wanted = canonical_name(fallback)
     if name in dataset.data_vars:
         key = name
     elif wanted and wanted in by_standard_name:
@@ -162,8 +171,9 @@ def select_variable(
     si, factor, offset = si_units(units)
     attributes = {
         "units": si,
-        "standard_name": str(field.attrs.get("standard_name", "")),
+        "standard_name": canonical_name(str(field.attrs.get("standard_name", ""))),
         "base_variable": name,
+        "stored": units.strip() if newly_converted(units) else "",
     }
     field = widened(field.reset_coords(drop=True))
     if factor != 1.0 or offset != 0.0:

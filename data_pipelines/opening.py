@@ -15,20 +15,8 @@ from data_pipelines.coordinates import time_dim
 from data_pipelines.errors import InputError
 from data_pipelines.proj import load_proj_first
 from data_pipelines.quality import UNREADABLE, Finding
+from data_pipelines.units import si_units
 
-# unit -> (SI unit, factor, offset)
-SI_UNITS = {
-    "hpa": ("Pa", 100.0, 0.0),
-    "mb": ("Pa", 100.0, 0.0),
-    "mbar": ("Pa", 100.0, 0.0),
-    "millibar": ("Pa", 100.0, 0.0),
-    "millibars": ("Pa", 100.0, 0.0),
-    "pascals": ("Pa", 1.0, 0.0),
-    "degc": ("K", 1.0, 273.15),
-    "celsius": ("K", 1.0, 273.15),
-    "degree_celsius": ("K", 1.0, 273.15),
-    "degrees_celsius": ("K", 1.0, 273.15),
-}
 CHUNK_BYTES = 64 * 2**20
 ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zattrs")  # one of them lies in a store
 NETCDF = (b"CDF", b"\x89HDF")  # how such files begin
@@ -144,12 +132,6 @@ def _same_units(parts: list[xr.Dataset]) -> None:
 def widened(field: xr.DataArray) -> xr.DataArray:
     """At least float32: 1,013 hPa in Pa is beyond float16."""
     return field.astype(np.result_type(field.dtype, np.float32), copy=False)
-
-
-def si_units(units: str) -> tuple[str, float, float]:
-    """SI units, with the factor and the offset that lead to them; `s**-1` and `s^-1` are `s-1`."""
-    plain = units.strip().replace("**", "").replace("^", "")
-    return SI_UNITS.get(plain.lower(), (plain, 1.0, 0.0))
 
 
 def _first_line(error: Exception) -> str:

@@ -13,25 +13,26 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.errors import InputError
-from data_pipelines.schema import PRESSURE, PRESSURE_NAMES
+from data_pipelines.schema import PRESSURE, is_pressure
 
-# CF standard name -> what no analysis of the lower atmosphere goes beyond, in SI units. Pressure:
-# the records at sea level are 870 and 1084 hPa (WMO archive of extremes); a margin on both sides.
+# CF standard name -> units, and what no analysis of the lower atmosphere goes beyond in them.
+# Pressure: the records at sea level are 870 and 1084 hPa (WMO archive of extremes); a margin on
+# both sides. `1` is what files without units are read in; rain in mm would pass for m there.
 LIMITS = {
-    PRESSURE: (80_000.0, 112_000.0),
-    "air_temperature": (120.0, 345.0),
-    "sea_surface_temperature": (250.0, 320.0),
-    "eastward_wind": (-250.0, 250.0),
-    "northward_wind": (-250.0, 250.0),
-    "wind_speed": (0.0, 250.0),
-    "atmosphere_relative_vorticity": (-0.1, 0.1),
-    "relative_humidity": (-50.0, 200.0),
-    "specific_humidity": (-0.005, 0.1),
-    "geopotential": (-8_000.0, 600_000.0),
-    "geopotential_height": (-800.0, 60_000.0),
-    "precipitation_flux": (-1e-3, 1.0),
-    "precipitation_amount": (-1.0, 3_000.0),
-    "lwe_thickness_of_precipitation_amount": (-1e-3, 3.0),
+    PRESSURE: (("Pa", "1"), 80_000.0, 112_000.0),
+    "air_temperature": (("K", "1"), 120.0, 345.0),
+    "sea_surface_temperature": (("K", "1"), 250.0, 320.0),
+    "eastward_wind": (("m s-1", "1"), -250.0, 250.0),
+    "northward_wind": (("m s-1", "1"), -250.0, 250.0),
+    "wind_speed": (("m s-1", "1"), 0.0, 250.0),
+    "atmosphere_relative_vorticity": (("s-1", "1"), -0.1, 0.1),
+    "relative_humidity": (("%", "1"), -50.0, 200.0),
+    "specific_humidity": (("kg kg-1", "1"), -0.005, 0.1),
+    "geopotential": (("m2 s-2", "J kg-1", "1"), -8_000.0, 600_000.0),
+    "geopotential_height": (("m", "1"), -800.0, 60_000.0),
+    "precipitation_flux": (("kg m-2 s-1",), -1e-3, 1.0),
+    "precipitation_amount": (("kg m-2",), -1.0, 3_000.0),
+    "lwe_thickness_of_precipitation_amount": (("m",), -1e-3, 3.0),
 }
 log = logging.getLogger(__name__)
 FINITE = float(np.finfo(np.float32).max)
@@ -79,17 +80,41 @@ class Finding:
         return f"{self.variable}: {self.values} {self.problem} values, {when}"
 
 
-def limits(standard_name: str, name: str) -> tuple[float, float]:
-    """Lowest and highest possible value of a variable, SI units."""
-    known = PRESSURE if name in PRESSURE_NAMES else standard_name
-    return LIMITS.get(known, (-FINITE, FINITE))
+def limits(standard_name: str, name: str, units: str) -> tuple[float, float]:
+    """Lowest and highest possible value of a variable; the finite ones where none is known."""
+    known = LIMITS.get(_limited(standard_name, name))
+    if known is None or (units or "1") not in known[0]:
+        return -FINITE, FINITE
+    return known[1:]
 
 
 def limits_of(fields: xr.DataArray) -> list[tuple[float, float]]:
     """The same of each variable of canonical fields."""
-    standard = [str(v) for v in fields["standard_name"].values]
-    base = [str(v) for v in fields["base_variable"].values]
-    return [limits(s, b) for s, b in zip(standard, base, strict=True)]
+    return [limits(*facts) for facts in _described(fields)]
+
+
+def unchecked(fields: xr.DataArray) -> list[str]:
+    """A line for each variable whose limits are known, but not in the units of the fields."""
+    lines = []
+    for standard, name, units in dict.fromkeys(_described(fields)):
+        known = LIMITS.get(_limited(standard, name))
+        if known is not None and (units or "1") not in known[0]:
+            lines.append(
+                f"`{name}`: limits of possible values are known in {known[0][0]}, got the units "
+                f"`{units}` (`1` where the file gives none): only missing and infinite values are "
+                f"found. Write the right units into the file, or convert it to {known[0][0]}."
+            )
+    return lines
+
+
+def _limited(standard_name: str, name: str) -> str:
+    return PRESSURE if is_pressure(standard_name, name) else standard_name
+
+
+def _described(fields: xr.DataArray) -> list[tuple[str, str, str]]:
+    """Standard name, own name and units of each variable of canonical fields."""
+    keys = ("standard_name", "base_variable", "units")
+    return list(zip(*([str(v) for v in fields[k].values] for k in keys), strict=True))
 
 
 def check_block(

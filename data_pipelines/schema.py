@@ -19,9 +19,11 @@ LABELS = ("normal", "incident")
 STORE_VERSION = 4
 
 EARTH_RADIUS_KM = 6371.0
-# Sea-level pressure, by CF standard name or, where files lack one, by its usual short names.
+# Sea-level pressure, by CF standard name and its aliases or, where files lack one, by its usual
+# short names in lower case.
 PRESSURE = "air_pressure_at_mean_sea_level"
-PRESSURE_NAMES = ("msl", "slp", "prmsl", "mslp")
+PRESSURE_ALIASES = ("air_pressure_at_sea_level", "sea_level_pressure")
+PRESSURE_NAMES = ("msl", "psl", "slp", "prmsl", "mslp", "mslet")
 
 FloatArray = npt.NDArray[np.float64]
 MatchTime = Literal["exact", "day"]  # an entry's time is the field's, or lies in its day
@@ -190,6 +192,17 @@ class PatchGrid:
         row = np.floor_divide(y - self.first[0] - self.margin, self.stride)
         inside = (row >= 0) & (row < self.rows) & (column >= 0) & (column < self.columns)
         return np.where(inside, row, -1), np.where(inside, column, -1)
+
+
+def canonical_name(standard_name: str) -> str:
+    """A CF standard name, for its aliases too."""
+    return PRESSURE if standard_name in PRESSURE_ALIASES else standard_name
+
+
+def is_pressure(standard_name: str, name: str) -> bool:
+    """Whether a variable is sea-level pressure, by its standard name or its own."""
+    known = PRESSURE in (canonical_name(standard_name), canonical_name(name))
+    return known or name.lower() in PRESSURE_NAMES
 
 
 def is_global(longitude: FloatArray) -> bool:

@@ -166,7 +166,7 @@ def _variable(dataset: xr.Dataset, name: str, steps: IntArray) -> Variable:
         except (OSError, RuntimeError, ValueError) as error:
             problem = f"it cannot be read: {error}"
     known = values[np.isfinite(values)]
-    low, high = limits(str(attributes.get("standard_name", "")), name)
+    low, high = limits(str(attributes.get("standard_name", "")), name, si)
     if not problem and not len(known):
         problem = f"all of it is missing at {len(steps)} times that were looked at"
     elif not problem and ((known < low) | (known > high)).mean() > IMPOSSIBLE:

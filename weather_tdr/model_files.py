@@ -13,7 +13,8 @@ import xarray as xr
 from torch import Tensor
 
 from data_pipelines.errors import InputError
-from data_pipelines.opening import si_units
+from data_pipelines.schema import canonical_name
+from data_pipelines.units import si_units
 from data_pipelines.writing import no_nan, write_atomically
 from weather_tdr.calibration import Calibration
 from weather_tdr.checkpoints import digest_of, load_checkpoint, save_checkpoint
@@ -97,15 +98,7 @@ class Detector:
                 f"them {' and '.join(how) or 'in another order'}. Open them by "
                 "`open_fields(paths, **detector.open_arguments())`."
             )
-        for key, fix in (("units", "Convert it first"), ("standard_name", "Rename or select it")):
-            pairs = zip(names, self.variables[key], fields[key].values, strict=True)
-            for name, wanted, got in pairs:
-                same = si_units(wanted)[0] == got if key == "units" else wanted == got
-                if not same and (key == "units" or (wanted and got)):
-                    raise InputError(
-                        f"variable `{name}` must have the {key} `{wanted}` as in training, got "
-                        f"`{got}`. {fix}."
-                    )
+        self._check_variables(fields)
         for axis, key in (("latitude", "dlat"), ("longitude", "dlon")):
             values = fields[axis].to_numpy().astype(float)
             spacing = abs(values[-1] - values[0]) / (len(values) - 1)
@@ -124,6 +117,32 @@ class Detector:
                     f"the fields must cover the region of training, {text.format(*trained)}, got "
                     f"{text.format(*given)}. Select that region first."
                 )
+
+    def _check_variables(self, fields: xr.DataArray) -> None:
+        """Units, standard names and levels; the latter only where both are known."""
+        names = self.variables["variable"]
+        for key, fix in (
+            ("units", "Convert it first"),
+            ("standard_name", "Rename or select it"),
+        ):
+            pairs = zip(names, self.variables[key], fields[key].values, strict=True)
+            for name, wanted, got in pairs:
+                if key == "units":
+                    si, *change = si_units(wanted)
+                    if si == got and change != [1.0, 0.0]:
+                        raise InputError(
+                            f"variable `{name}` must have the units `{wanted}` as in training, by "
+                            f"an older release, got `{got}`, in which they are read now. Build "
+                            "the patch store again and train again."
+                        )
+                    same = si == got
+                else:
+                    same = not (wanted and got) or canonical_name(wanted) == canonical_name(got)
+                if not same:
+                    raise InputError(
+                        f"variable `{name}` must have the {key} `{wanted}` as in training, got "
+                        f"`{got}`. {fix}."
+                    )
 
 
 def save_detector(detector: Detector, folder: Path) -> None:

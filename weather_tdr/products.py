@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.cluster import Cluster
-from data_pipelines.quality import LIMITS
+from data_pipelines.quality import limits
 from data_pipelines.schema import PRESSURE, great_circle_km
 from data_pipelines.writing import write_atomically
 from weather_tdr.candidates import KM_PER_DEGREE, find_peaks, find_regions
@@ -187,7 +187,7 @@ def lowest_pressure(
     latitude, longitude = (pressure[k].to_numpy() for k in ("latitude", "longitude"))
     spacing = abs(float(latitude[1] - latitude[0]))
     lowest = np.full(len(found), np.nan)
-    low, high = LIMITS[PRESSURE]
+    low, high = limits(PRESSURE, "", "Pa")
     for time, here in found.groupby("time").indices.items():
         field = pressure.sel(time=time).transpose("latitude", "longitude")
         values = field.where((field >= low) & (field <= high)).to_numpy() / 100.0

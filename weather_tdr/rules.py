@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from data_pipelines.schema import (
     EARTH_RADIUS_KM,
-    PRESSURE,
-    PRESSURE_NAMES,
     FloatArray,
     is_global,
+    is_pressure,
 )
 from weather_tdr.candidates import AXES, find_peaks
 
@@ -49,14 +48,20 @@ def pressure_lags(fields: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | No
         fields: as `open_fields` gives them.
     """
     standard, base = (fields[k].to_numpy() for k in ("standard_name", "base_variable"))
-    is_pressure = np.flatnonzero((standard == PRESSURE) | np.isin(base, PRESSURE_NAMES))
+    units = fields["units"].to_numpy() if "units" in fields.coords else np.full(len(base), "Pa")
+    found = [k for k, facts in enumerate(zip(standard, base, units, strict=True)) if _in_pa(*facts)]
     hours = np.array([float(str(v).removesuffix("h")) for v in fields["lag"].to_numpy()])
-    now = [int(k) for k in is_pressure if hours[k] == 0]
+    now = [k for k in found if hours[k] == 0]
     if not now:
         return None
-    before = int(is_pressure[np.argmin(hours[is_pressure])])
+    before = min(found, key=lambda k: hours[k])
     earlier = fields.isel(variable=before) if hours[before] < 0 else None
     return fields.isel(variable=now[0]), earlier
+
+
+def _in_pa(standard_name: str, name: str, units: str) -> bool:
+    """Whether it is sea-level pressure in Pa, or in no units, as a file without any is read."""
+    return is_pressure(str(standard_name), str(name)) and str(units) in ("Pa", "1", "")
 
 
 def apply_rule(

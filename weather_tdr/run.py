@@ -18,7 +18,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.image_store import image_settings, write_image_store
 from data_pipelines.opening import files_of, is_url
-from data_pipelines.quality import findings_of
+from data_pipelines.quality import findings_of, unchecked
 from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.survey import refuse_impossible
@@ -264,6 +264,8 @@ def map_fields(
     fields = open_fields(list(paths), **detector.open_arguments(), period=period)
     for found in findings_of(fields):
         log.warning("%s", found.line())
+    for line in unchecked(fields):
+        log.warning("%s", line)
     refuse_impossible(fields)
     if output is None:
         name = "_".join([Path(files_of(paths)[0]).stem, *period.replace(":", "").split("/")])

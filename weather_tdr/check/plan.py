@@ -15,7 +15,7 @@ from data_pipelines.incidents import select_rows
 from data_pipelines.labelling import Labeller, catalogue_labeller, make_labeller
 from data_pipelines.opening import files_of, is_url
 from data_pipelines.planning import StorePlan, grid_of, plan_store, time_split
-from data_pipelines.quality import findings_of
+from data_pipelines.quality import findings_of, unchecked
 from data_pipelines.survey import CatalogueSurvey, survey_catalogue
 from weather_tdr.check.values import check_values
 from weather_tdr.config import Config
@@ -120,6 +120,8 @@ def _open(config: Config, facts: Facts) -> xr.DataArray | None:
         return None
     for found in findings_of(fields):
         facts.warn(f"{found.line()}.")
+    for line in unchecked(fields):
+        facts.warn(line)
     times = pd.DatetimeIndex(fields.indexes["time"])
     usual = float(np.median(np.diff(times.to_numpy()) / np.timedelta64(1, "h"))) if len(
         times

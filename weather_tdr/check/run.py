@@ -64,6 +64,7 @@ def check_config(config: Config) -> Facts:
             config.splits,
             config.groups,
             config.seed,
+            plan.fields,
         )
         same = same_build(store, attributes)
         facts.add("patch store", "is there, up to date" if same else
