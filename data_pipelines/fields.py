@@ -7,6 +7,7 @@ beyond 360 where a region crosses the Greenwich meridian; SI units; time lags as
 
 import functools
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +18,15 @@ import xarray as xr
 
 from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.levels import level_of
 from data_pipelines.opening import open_files, widened
 from data_pipelines.periods import interval
 from data_pipelines.schema import FIELD_DIMS, canonical_name, duration_hours
 from data_pipelines.time_axis import time_findings
 from data_pipelines.units import newly_converted, si_units
 
-DESCRIBED = ("units", "standard_name", "base_variable", "lag")
+log = logging.getLogger(__name__)
+DESCRIBED = ("units", "standard_name", "base_variable", "lag", "level")
 
 
 def open_fields(
@@ -53,7 +56,7 @@ def open_fields(
         float32, dims ``(time, variable, latitude, longitude)``, dask-backed; what is wrong
         with files and times is in the attribute ``findings`` (JSON). ``variable`` holds
         ``msl``, ``msl-24h``, ...; along it lie the coordinates ``units``, ``standard_name``,
-        ``base_variable`` and ``lag``.
+        ``base_variable``, ``lag`` and ``level`` (where the file says it, such as ``85000 Pa``).
         The attribute ``converted`` (JSON) holds units of files that older releases left as they
         were.
 
@@ -125,7 +128,7 @@ def select_variable(
 
     Returns:
         float32, dims ``(time, latitude, longitude)``, lazy; attributes ``units,
-        standard_name, base_variable, stored``; the last is how the file writes units that
+        standard_name, base_variable, level, stored``; the last is how the file writes units that
         older releases did not convert, else empty.
 
     Raises:
@@ -147,9 +150,12 @@ def select_variable(
                 f"`fields.variables`: one variable must have the standard name `{wanted}`, got "
                 f"{', '.join([key, *others])}. Name the variable itself, or rename it to `{name}`."
             )
+        if wanted != canonical_name(name):
+            log.info("`%s` is read from `%s`, which has its standard name", name, key)
     else:
         raise unknown_name("`fields.variables`: variable", name, map(str, dataset.data_vars))
     field = dataset[key]
+    level = level_of(field)
     if "expver" in field.dims:  # ERA5 where it is final, else ERA5T; one of them is missing
         # 1 is final, 5 preliminary; files hold them in any order.
         order = np.argsort(field["expver"].to_numpy().astype(int), kind="stable")
@@ -173,6 +179,7 @@ def select_variable(
         "units": si,
         "standard_name": canonical_name(str(field.attrs.get("standard_name", ""))),
         "base_variable": name,
+        "level": level,
         "stored": units.strip() if newly_converted(units) else "",
     }
     field = widened(field.reset_coords(drop=True))

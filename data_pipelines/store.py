@@ -19,6 +19,7 @@ FILES = "files"
 CHECKSUM = "attributes_sha256"
 CHUNK_FACTS = ("chunk_part", "chunk_checksum", "chunk_bytes", "chunk_changed")
 VARIABLE_COORDS = ("units", "standard_name", "base_variable", "lag")
+LEVEL = "level"  # one more, in stores of fields since it is kept
 
 
 def open_store(path: str | Path, *, verify: bool = False) -> xr.Dataset:
@@ -51,7 +52,7 @@ def open_store(path: str | Path, *, verify: bool = False) -> xr.Dataset:
     del store.attrs[FILES], store.attrs[CHECKSUM]
     store = store.drop_vars(CHUNK_FACTS)
     described = store.attrs["variables"]
-    coords = {k: ("variable", described[k]) for k in VARIABLE_COORDS}
+    coords = {k: ("variable", described[k]) for k in (*VARIABLE_COORDS, LEVEL) if k in described}
     store = store.assign_coords({"variable": described["variable"], **coords})
     for name in ("incident_id", "reason"):
         values = np.array(store[name].attrs["values"], dtype=object)

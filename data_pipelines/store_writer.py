@@ -35,6 +35,7 @@ from data_pipelines.store import (
     CHECKSUM,
     CHUNK_FACTS,
     FILES,
+    LEVEL,
     MARKER,
     VARIABLE_COORDS,
     attributes_checksum,
@@ -168,7 +169,11 @@ class StoreWriter:
             if left.is_dir() and left.name != "patches":
                 shutil.rmtree(left)
         self._write_columns(columns, coded, texts)
-        described = {k: [str(v) for v in variables[k].values] for k in VARIABLE_COORDS}
+        described = {
+            k: [str(v) for v in variables[k].values]
+            for k in (*VARIABLE_COORDS, LEVEL)
+            if k != LEVEL or k in variables.coords
+        }
         # Text along `variable` lies in the attributes: Zarr v3 has no stable type for it yet.
         described["variable"] = [str(v) for v in variables["variable"].values]
         kinds = ("mean", "standard deviation")

@@ -28,7 +28,8 @@ class Detector:
     Attributes:
         model: the network.
         architecture: arguments of PatchNet.
-        variables: ``variable, units, standard_name, base_variable, lag``, a list each.
+        variables: ``variable, units, standard_name, base_variable, lag``, a list each; ``level``
+            too, but in older models.
         hemisphere_sign: variables multiplied by the sign of latitude.
         grid: ``size, stride, dlat, dlon``; of images only the first two; of whole fields also
             ``whole_field, north, west``.
@@ -85,7 +86,7 @@ class Detector:
         """Refuses fields that differ from those of training.
 
         Raises:
-            InputError: variables, lags, units, standard names or grid spacing differ.
+            InputError: variables, lags, units, standard names, levels or grid spacing differ.
         """
         names, held = self.variables["variable"], [str(v) for v in fields["variable"].values]
         if names != held:
@@ -119,12 +120,15 @@ class Detector:
                 )
 
     def _check_variables(self, fields: xr.DataArray) -> None:
-        """Units, standard names and levels; the latter only where both are known."""
+        """Units, standard names and levels; the last two only where both are known."""
         names = self.variables["variable"]
         for key, fix in (
             ("units", "Convert it first"),
             ("standard_name", "Rename or select it"),
+            ("level", "Select that level; if both mean the same, drop the coordinate of the level"),
         ):
+            if key == "level" and (key not in self.variables or key not in fields.coords):
+                continue
             pairs = zip(names, self.variables[key], fields[key].values, strict=True)
             for name, wanted, got in pairs:
                 if key == "units":
