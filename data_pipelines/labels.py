@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.spatial import KDTree
 
+from data_pipelines.cadence import never_looked_at
 from data_pipelines.errors import InputError
 from data_pipelines.quality import Finding
 from data_pipelines.schema import (
@@ -93,7 +94,8 @@ def label_from_catalogue(
 
     An entry belongs to the patch whose central cell holds it, or to all whose centre is near.
     A patch is an *incident* when an incident of its time belongs to it, else a *hard negative*
-    when a hard negative does.
+    when a hard negative does. Times between the steps of the catalogue are unlabelled: nobody has
+    looked there, so that a storm would count as background (see `cadence.cadence_of`).
 
     Args:
         catalogue: table with ``time, latitude, longitude, storm_id``.
@@ -104,9 +106,16 @@ def label_from_catalogue(
         distance_km: how near is near; 0 for the central cell.
 
     Raises:
-        InputError: no entry shares its time with the fields.
+        InputError: no entry shares its time with the fields, or all fields lie between its steps.
     """
     steps = steps_of(pd.DatetimeIndex(catalogue["time"]), times, match_time, "incidents.catalogue")
+    unlabelled = never_looked_at(catalogue, times, match_time)
+    if unlabelled.all():
+        raise InputError(
+            "`incidents.catalogue` must have the systems at the times of the fields, got fields "
+            f"such as {times[0]}, all between its steps. Give fields of its times."
+        )
+    steps = np.where(unlabelled[steps], -1, steps)
     latitude, longitude = (catalogue[k].to_numpy(dtype=float) for k in ("latitude", "longitude"))
     if distance_km > 0:
         entry, row, column = _near(grid, latitude, longitude, distance_km)
@@ -142,7 +151,9 @@ def label_from_catalogue(
         "others_outside_times": int((~chosen & ~in_time).sum()),
         "others_outside_cells": int((~chosen & in_time & ~reached).sum()),
     }
-    return PatchLabels(table, unused)
+    if unlabelled.any():
+        unused["times_without_label"] = int(unlabelled.sum())
+    return PatchLabels(table, unused, unlabelled)
 
 
 def _near(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from data_pipelines.cadence import cadence_of
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping
@@ -123,14 +124,11 @@ def _open(config: Config, facts: Facts) -> xr.DataArray | None:
     for line in unchecked(fields):
         facts.warn(line)
     times = pd.DatetimeIndex(fields.indexes["time"])
-    usual = float(np.median(np.diff(times.to_numpy()) / np.timedelta64(1, "h"))) if len(
-        times
-    ) > 1 else float("nan")  # fmt: skip
     latitude, longitude = (fields[a].to_numpy() for a in ("latitude", "longitude"))
     facts.add(
         "fields",
         f"{len(times)} times with all lags, {period_text(times[0], times[-1])}, every "
-        f"{step_text(usual)}",
+        f"{step_text(_usual_hours(times))}",
         region_text(latitude, longitude),
     )
     bare = fields["base_variable"].values[fields["units"].values == "1"]
@@ -196,6 +194,7 @@ def _tell_catalogue(
     if fields is None:
         return
     times = pd.DatetimeIndex(fields.indexes["time"])
+    _tell_cadence(config, table, times, facts)
     outside = float(((times < first.floor("D")) | (times > last.ceil("D"))).mean())
     if MUCH < outside < 1.0:
         facts.warn(
@@ -203,6 +202,26 @@ def _tell_catalogue(
             "count as times without incident. If nobody looked there, set `fields.period: "
             f"{first:%Y-%m-%d}/{last:%Y-%m-%d}`."
         )
+
+
+def _tell_cadence(
+    config: Config, table: pd.DataFrame, times: pd.DatetimeIndex, facts: Facts
+) -> None:
+    cadence = cadence_of(table)
+    if cadence is None or config.incidents.match_time != "exact" or len(times) < 2:
+        return
+    if between := int(cadence.between(times).sum()):
+        facts.add(
+            "",
+            f"fields every {step_text(_usual_hours(times))}, catalogue every "
+            f"{step_text(cadence.hours)}: {between} of {len(times)} times lie between and are "
+            "left out",
+        )
+
+
+def _usual_hours(times: pd.DatetimeIndex) -> float:
+    steps = np.diff(times.to_numpy()) / np.timedelta64(1, "h")
+    return float(np.median(steps)) if len(steps) else float("nan")
 
 
 def _check_patches(config: Config, fields: xr.DataArray, facts: Facts) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data_pipelines.cadence import never_looked_at
 from data_pipelines.errors import InputError
 from data_pipelines.fields import lag_hours, open_fields
 from data_pipelines.groups import Grouping, Groups
@@ -113,6 +114,7 @@ def _of_catalogue(survey: FieldsSurvey, path: str) -> list[Key]:
     return _planned(
         of_fields, of_incidents, of_patches, Patches(size, stride), labeller,
         pd.DatetimeIndex(chosen["time"]),
+        1.0 - float(never_looked_at(catalogue.table, survey.times, incidents.match_time).mean()),
     )  # fmt: skip
 
 
@@ -168,13 +170,17 @@ def _planned(
     patches: Patches,
     labeller: Labeller,
     incident_times: pd.DatetimeIndex,
+    labelled: float = 1.0,
 ) -> list[Key]:
-    """All keys; those of splits and training from plans of what the store would hold."""
+    """All keys; those of splits and training from plans of what the store would hold.
+
+    The share `labelled` of the times is known to hold incidents or none.
+    """
     settings = Fields(**{k.name.partition(".")[2]: k.value for k in of_fields})
     array = open_fields(**settings.arguments())
     times = pd.DatetimeIndex(array.indexes["time"])
     grid = grid_of(array, patches)
-    positions = round(SHARES[0][0] * len(times)) * grid.rows * grid.columns
+    positions = round(SHARES[0][0] * labelled * len(times)) * grid.rows * grid.columns
     patch_bytes = array.sizes["variable"] * patches.size**2 * 4
     background = choose_background(positions, patch_bytes)
     patches = replace(patches, background_share=background.value)

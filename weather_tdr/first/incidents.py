@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data_pipelines.cadence import cadence_of
 from data_pipelines.errors import InputError
 from data_pipelines.incidents import select_rows
 from data_pipelines.settings import Limits
 from data_pipelines.survey import CatalogueSurvey, FieldsSurvey
-from weather_tdr.facts import period_text, region_text, some
+from weather_tdr.facts import period_text, region_text, some, step_text
 from weather_tdr.first.commented_yaml import Key
 
 FEWEST = 3  # systems, one for each split
@@ -127,6 +128,13 @@ def choose_incidents(
             f" Beware: {some(overlong)} last longer than 60 days. A storm_id that is used again, "
             "such as every year, joins storms that have nothing to do with each other: put the "
             "year into it."
+        )
+    cadence = None if by_day else cadence_of(catalogue.table)
+    if cadence and (between := int(cadence.between(survey.times).sum())):
+        found += (
+            f" Beware: fields every {step_text(survey.step_hours)}, catalogue every "
+            f"{step_text(cadence.hours)}: {between} of {len(survey.times)} times lie between, "
+            "where nobody has looked, and are left out."
         )
     if where:
         why = (
