@@ -90,7 +90,13 @@ def _with_hours(times: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
     hours = _hours(table[names[0]])
     if hours.isna().any():
         raise InputError(
-            _told(path, table, hours.isna(), names[0], "be an hour (UTC) such as 6, 0600 or 06:00")
+            _told(
+                path,
+                table,
+                hours.isna(),
+                str(names[0]),
+                "be an hour (UTC) such as 6, 0600 or 06:00",
+            )
             + "The dates have no hours of their own. Correct it, or rename the column if it holds "
             "something else."
         )
@@ -98,7 +104,7 @@ def _with_hours(times: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
         return times
     said = f"the dates of {path} are read with the hours of its column `{names[0]}`, as UTC"
     say_once(logging.INFO, said)
-    return times + pd.to_timedelta(hours * 60, unit="min").round("min")
+    return times + pd.to_timedelta(hours * 60, unit="min").dt.round("min")
 
 
 def _hours(values: pd.Series) -> pd.Series:

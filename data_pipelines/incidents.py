@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data_pipelines.catalogue_times import days_alone, refuse, times_of
 from data_pipelines.catalogues import USUAL_NAMES, read_table, say_once, with_usual_names
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.following import follow
@@ -17,8 +18,6 @@ log = logging.getLogger(__name__)
 REQUIRED = ("time", "latitude", "longitude")
 SPEED_KM_H, LONGEST_HOURS = 100, 24  # of systems that no one has named
 MANY, FEWER = 20, 0.8  # entries from which on names are doubted; share of systems that says so
-HOUR_NAMES = ("hour", "hh", "hr", "hour_utc")  # a column that belongs to the date
-DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b.*"
 
 
 def read_catalogue(path: str | Path) -> pd.DataFrame:
@@ -29,7 +28,8 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
     - CSV with at least the columns ``time`` (UTC), ``latitude`` (degrees north), ``longitude``
       (degrees east, any range) and ``storm_id``, or usual names of them such as ``lat`` and
       ``track_id`` (see `catalogues.USUAL_NAMES`); ``pressure_hpa`` and ``wind_kt`` if known; dates
-      without an hour have that of a column ``hour`` (0 to 23), if there is one;
+      without an hour have that of a column ``hour`` (6, 0600 or 06:00; 24 is the next day's 0), if
+      there is one;
     - IBTrACS CSV, v04r00 or v04r01: see `best_tracks.read_ibtracs`;
     - HURDAT2, the original text: see `best_tracks.read_hurdat2`;
     - GeoJSON, a FeatureCollection of points with the properties ``time`` and ``storm_id`` (or an
@@ -47,7 +47,7 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
         names the systems) and what the format adds, as JSON values.
 
     Raises:
-        InputError: no such file, a column is missing, or a value is no date or position.
+        InputError: no such file, a column is missing, or a value is no date, hour or position.
     """
     path = Path(path).expanduser()
     table = with_usual_names(read_table(path), path)
@@ -63,19 +63,13 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
             raise unknown_name("`incidents.catalogue`: column", column, there, hint)
     if table.empty:
         raise InputError(f"`incidents.catalogue` must hold entries, got none in {path}.")
-    times = table["time"]
-    if not pd.api.types.is_datetime64_dtype(times):
-        times = pd.to_datetime(times.map(str), format="ISO8601", errors="coerce", utc=True)
-        times = times.dt.tz_localize(None)
-    _refuse(path, table, times.isna(), "time", "be a date such as 2001-01-31 06:00")
-    times = _with_hours(times, table, path)
-    table["time"] = times.astype("datetime64[ns]")
+    table["time"] = times_of(table, path)
     for column, low, high in (("latitude", -90, 90), ("longitude", -360, 360)):
         values = pd.to_numeric(table[column], errors="coerce")
-        _refuse(path, table, ~values.between(low, high), column, f"lie within {low} to {high}")
+        refuse(path, table, ~values.between(low, high), column, f"lie within {low} to {high}")
         table[column] = values
     if named := "storm_id" in table:
-        _refuse(path, table, table["storm_id"].isna(), "storm_id", "name a system")
+        refuse(path, table, table["storm_id"].isna(), "storm_id", "name a system")
     east = table["longitude"] % 360.0
     table["longitude"] = east.where(east < 360.0, 0.0)  # the remainder of -1e-20 is 360
     table = table.sort_values("time", kind="stable", ignore_index=True)
@@ -114,23 +108,6 @@ def _systems(table: pd.DataFrame) -> pd.Series:
     return pd.Series(numbers, index=table.index).map("system {}".format)
 
 
-def _with_hours(times: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
-    """Dates with the hours of a column of their own, where it holds nothing but hours."""
-    names = [c for c in table if str(c).strip().lower() in HOUR_NAMES]
-    if not names or not _days_alone(times):
-        return times
-    hours = pd.to_numeric(table[names[0]], errors="coerce")
-    if not hours.isin(range(24)).all() or not hours.any():
-        return times
-    said = f"the dates of {path} are read with the hours of its column `{names[0]}`, as UTC"
-    say_once(logging.INFO, said)
-    return times + pd.to_timedelta(hours, unit="h")
-
-
-def _days_alone(times: pd.Series) -> bool:
-    return bool((times == times.dt.floor("D")).all())
-
-
 def _once(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table without entries that repeat another one wholly."""
     again = table.astype(str).duplicated()
@@ -152,32 +129,8 @@ def _doubt(table: pd.DataFrame, path: Path) -> None:
             path,
             first["storm_id"],
             first["time"],
-            "; no time of the file has an hour" if _days_alone(table["time"]) else "",
+            "; no time of the file has an hour" if days_alone(table["time"]) else "",
         )
-
-
-def _refuse(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: str) -> None:
-    if bad.any():
-        row = int(bad.to_numpy().argmax())
-        unit = "feature" if table.attrs["format"] == "geojson" else "line"
-        raise InputError(
-            f"`{column}` must {must}, got `{table[column].iloc[row]}` in {unit} "
-            f"{table.index[row]} of {path} ({int(bad.sum())} such {unit}s). "
-            + _mending(table[column], bad)
-        )
-
-
-def _mending(values: pd.Series, bad: pd.Series) -> str:
-    """What to do about bad values of a column."""
-    if not bad.all():
-        return "Correct or delete them."
-    day_first = values.astype(str).str.fullmatch(DAY_FIRST).mean() > 0.9
-    return (
-        "Write it as year-month-day; where the day comes first, "
-        "`pd.to_datetime(..., dayfirst=True)` reads it."
-        if day_first
-        else "Write the whole column anew."
-    )
 
 
 def select_rows(

@@ -105,8 +105,10 @@ def test_filters():
         ("hour", ["06", "12", "0"], [6, 12, 0]),
         ("HH", [18, 18, 18], [18, 18, 18]),
         ("hour", [0, 0, 0], [0, 0, 0]),
-        ("hour", [600, 1200, 0], [0, 0, 0]),  # no hours: of what, nobody can tell
-        ("hour", ["06 UTC", "", "x"], [0, 0, 0]),
+        ("hour", ["0600", "1200", "0000"], [6, 12, 0]),
+        ("UTC", ["06:00", "6:00", "18:00:00"], [6, 6, 18]),
+        ("hour", ["06 UTC", "12Z", "0"], [6, 12, 0]),
+        ("hour", ["", "", ""], [0, 0, 0]),
         ("hours_since_genesis", [6, 12, 18], [0, 0, 0]),
     ],
 )
@@ -121,12 +123,38 @@ def test_hours_beside_dates(tmp_path, column, values, taken):
 
 
 @pytest.mark.parametrize(
+    ("column", "values"), [("hour", ["18", "24", "6"]), ("hour", ["1800", "2400", "0600"])]
+)
+def test_hour_24_is_the_next_days_0(tmp_path, column, values):
+    rows = [f"2001-12-31,{v},1,{k}" for k, v in enumerate(values)]
+    (tmp_path / "c.csv").write_text("\n".join([f"date,{column},lat,lon", *rows]) + "\n")
+    got = read_catalogue(tmp_path / "c.csv").sort_values("longitude")["time"]
+    assert got.tolist() == [
+        pd.Timestamp(2001, 12, 31, 18),
+        pd.Timestamp(2002, 1, 1),
+        pd.Timestamp(2001, 12, 31, 6),
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("time,lat\n2001-01-01,1\n", "column `longitude` is unknown.*There is: lat, time"),
         ("latitude,longitude,year,month,day\n1,2,2001,1,1\n", "column `time` is .*'month', 'day'"),
         ("date,lat,lon\n31.12.2001 06:00,1,2\n1/12/2001,1,2\n", "where the day comes first"),
         ("time,latitude,longitude,storm_id\nsoon,1,2,a\n", "`time` must be a date.* line 2"),
+        (
+            "date,lat,lon\n2001-01-01,1,2\n9999-12-31,1,2\n",
+            "years 1678 to 2261, got `9999-12-31` in line 3",
+        ),
+        ("date,lat,lon\n2001.05,1,2\n2001.55,1,2\n", "got `2001.05` in line 2 .*decimal year"),
+        (
+            "date,hour,lat,lon\n2001-01-01,6,1,2\n2001-01-01,25,1,2\n",
+            "`hour` must .*`25.*` in line 3",
+        ),
+        ("date,hour,lat,lon\n2001-01-01,6,1,2\n2001-01-01,x,1,2\n", "`hour` must .*`x` in line 3"),
+        ("date,hour,lat,lon\n2001-01-01,6,1,2\n2001-01-01,,1,2\n", "`hour` must .*`nan` in line 3"),
+        ("date,hour,lat,lon\n2001-01-01,600,1,2\n2001-01-01,630,1,2\n", "`hour` must .*`600`"),
         ("time,latitude,longitude,storm_id\n2001-01-01,95,2,a\n", "`latitude` must lie within"),
         ("time,latitude,longitude,storm_id\n2001-01-01,5,,a\n", "`longitude` must lie within"),
     ],
