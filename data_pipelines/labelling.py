@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.areas import label_from_areas
+from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.exceedance import daily_values, spells, thresholds
 from data_pipelines.fields import open_fields
@@ -40,8 +41,10 @@ def make_labeller(
         progress: shows a progress bar.
 
     Raises:
-        InputError: an input is missing or wrong.
+        InputError: an input is missing or wrong, or fields to match by day are stamped outside it.
     """
+    if incidents.match_time == "day" and incidents.rule in ("catalogue", "series"):
+        refuse_late_stamps(fields.paths)
     if incidents.rule == "catalogue":
         return catalogue_labeller(read_catalogue(incidents.catalogue), incidents)
     if incidents.rule == "series":

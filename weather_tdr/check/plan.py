@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.cadence import cadence_of
+from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping
@@ -164,6 +165,8 @@ def _labeller(config: Config, fields: xr.DataArray | None, facts: Facts) -> Labe
             return make_labeller(config.incidents, config.fields, None)
         survey = survey_catalogue(config.incidents.catalogue)
         _tell_catalogue(config, survey, fields, facts)
+        if config.incidents.match_time == "day":
+            refuse_late_stamps(config.fields.paths)
         return catalogue_labeller(survey.table, config.incidents)
     except InputError as error:
         facts.fail(error)
@@ -195,6 +198,7 @@ def _tell_catalogue(
         return
     times = pd.DatetimeIndex(fields.indexes["time"])
     _tell_cadence(config, table, times, facts)
+    _tell_days(config, table[chosen], times, facts)
     outside = float(((times < first.floor("D")) | (times > last.ceil("D"))).mean())
     if MUCH < outside < 1.0:
         facts.warn(
@@ -216,6 +220,21 @@ def _tell_cadence(
             f"fields every {step_text(_usual_hours(times))}, catalogue every "
             f"{step_text(cadence.hours)}: {between} of {len(times)} times lie between and are "
             "left out",
+        )
+
+
+def _tell_days(
+    config: Config, incidents: pd.DataFrame, times: pd.DatetimeIndex, facts: Facts
+) -> None:
+    """Warns where fields of days are matched as those of hours."""
+    if config.incidents.match_time != "exact" or _usual_hours(times) != 24.0:
+        return
+    of_days = incidents["time"][incidents["time"].dt.floor("D").isin(times.floor("D"))]
+    if lost := int((~of_days.isin(times)).sum()):
+        facts.warn(
+            f"there is one field a day, and {lost} of {len(of_days)} incident entries of these "
+            "days are at other hours and label nothing. If the fields are daily means, set "
+            "`incidents.match_time: day`."
         )
 
 

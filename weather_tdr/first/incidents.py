@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines.cadence import cadence_of
+from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.incidents import select_rows
 from data_pipelines.settings import Limits
@@ -150,9 +151,12 @@ def choose_incidents(
         why += f" Columns to choose by, with min and max: {some(told, 8)}."
     keys = [Key("incidents.catalogue", catalogue.path, found), Key("incidents.where", where, why)]
     if by_day:
-        why = (
-            "There is one field a day: entries of any hour belong to the field of their day. "
-            "`exact` if it is the analysis of one hour and only entries of that hour count."
+        refuse_late_stamps(survey.paths)
+        why = "There is one field a day: entries of any hour belong to the field of their day. "
+        why += (
+            "Its files say that it is the mean of the day."
+            if survey.daily_means
+            else "`exact` if it is the analysis of one hour and only entries of that hour count."
         )
         keys.append(Key("incidents.match_time", "day", why))
     return chosen, keys
