@@ -8,7 +8,6 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from data_pipelines.cadence import cadence_of
 from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
@@ -19,6 +18,7 @@ from data_pipelines.opening import files_of, is_url
 from data_pipelines.planning import StorePlan, grid_of, plan_store, time_split
 from data_pipelines.quality import findings_of, unchecked
 from data_pipelines.survey import CatalogueSurvey, survey_catalogue
+from weather_tdr.check.times import tell_cadence, tell_days, usual_hours
 from weather_tdr.check.values import check_values
 from weather_tdr.config import Config
 from weather_tdr.facts import (
@@ -129,7 +129,7 @@ def _open(config: Config, facts: Facts) -> xr.DataArray | None:
     facts.add(
         "fields",
         f"{len(times)} times with all lags, {period_text(times[0], times[-1])}, every "
-        f"{step_text(_usual_hours(times))}",
+        f"{step_text(usual_hours(times))}",
         region_text(latitude, longitude),
     )
     bare = fields["base_variable"].values[fields["units"].values == "1"]
@@ -197,8 +197,8 @@ def _tell_catalogue(
     if fields is None:
         return
     times = pd.DatetimeIndex(fields.indexes["time"])
-    _tell_cadence(config, table, times, facts)
-    _tell_days(config, table[chosen], times, facts)
+    tell_cadence(config.incidents, table, times, facts)
+    tell_days(config.incidents, table[chosen], times, facts)
     outside = float(((times < first.floor("D")) | (times > last.ceil("D"))).mean())
     if MUCH < outside < 1.0:
         facts.warn(
@@ -206,41 +206,6 @@ def _tell_catalogue(
             "count as times without incident. If nobody looked there, set `fields.period: "
             f"{first:%Y-%m-%d}/{last:%Y-%m-%d}`."
         )
-
-
-def _tell_cadence(
-    config: Config, table: pd.DataFrame, times: pd.DatetimeIndex, facts: Facts
-) -> None:
-    cadence = cadence_of(table)
-    if cadence is None or config.incidents.match_time != "exact" or len(times) < 2:
-        return
-    if between := int(cadence.between(times).sum()):
-        facts.add(
-            "",
-            f"fields every {step_text(_usual_hours(times))}, catalogue every "
-            f"{step_text(cadence.hours)}: {between} of {len(times)} times lie between and are "
-            "left out",
-        )
-
-
-def _tell_days(
-    config: Config, incidents: pd.DataFrame, times: pd.DatetimeIndex, facts: Facts
-) -> None:
-    """Warns where fields of days are matched as those of hours."""
-    if config.incidents.match_time != "exact" or _usual_hours(times) != 24.0:
-        return
-    of_days = incidents["time"][incidents["time"].dt.floor("D").isin(times.floor("D"))]
-    if lost := int((~of_days.isin(times)).sum()):
-        facts.warn(
-            f"there is one field a day, and {lost} of {len(of_days)} incident entries of these "
-            "days are at other hours and label nothing. If the fields are daily means, set "
-            "`incidents.match_time: day`."
-        )
-
-
-def _usual_hours(times: pd.DatetimeIndex) -> float:
-    steps = np.diff(times.to_numpy()) / np.timedelta64(1, "h")
-    return float(np.median(steps)) if len(steps) else float("nan")
 
 
 def _check_patches(config: Config, fields: xr.DataArray, facts: Facts) -> bool:
