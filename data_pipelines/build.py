@@ -9,9 +9,11 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.blocks import Job, build_part
+from data_pipelines.cadence import never_looked_at
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping, Groups
+from data_pipelines.incidents import read_catalogue
 from data_pipelines.labelling import Labeller, make_labeller
 from data_pipelines.opening import files_of
 from data_pipelines.patches import sample_coordinates
@@ -109,8 +111,13 @@ def store_attributes(
     array: xr.DataArray,
 ) -> dict[str, Any]:
     """``settings`` and ``fingerprints``: all that decides a store. Reads the files."""
-    # Where older releases left units as they were, a store of theirs holds other values.
-    converted = array.attrs.get("converted")
+    # Where older releases left units as they were, or took times between the steps of a catalogue
+    # for normal ones, a store of theirs holds other values.
+    changed = {"converted to SI": array.attrs.get("converted")}
+    if incidents.rule == "catalogue":
+        catalogue, times = read_catalogue(incidents.catalogue), array.indexes["time"]
+        between = never_looked_at(catalogue, pd.DatetimeIndex(times), incidents.match_time)
+        changed["times without a label"] = str(between.sum()) if between.any() else None
     fields_of_rules = {"exceedance": incidents.exceedance.paths, "mask": incidents.mask.paths}
     return {
         "settings": store_settings(fields, incidents, patches, splits, groups, seed),
@@ -121,7 +128,7 @@ def store_attributes(
                 for rule, paths in fields_of_rules.items()
                 for name, digest in fingerprint(files_of(paths)).items()
             },
-            **({"converted to SI": converted} if converted else {}),
+            **{key: value for key, value in changed.items() if value},
         },
     }
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label as connected
@@ -107,7 +108,8 @@ def test_a_file_of_masks_is_no_file_of_fields(tmp_path):
         places = [[str(tmp_path / name) for name in names] for names in (fields, mask)]
         incidents = Incidents(rule="mask", mask=Mask("labels", places[1]))
         fields, splits = Fields(places[0], ["msl"]), Splits(fractions=[0.5, 0.25, 0.25])
-        return store_attributes(fields, incidents, Patches(8, 2), splits, Groups(), 0)
+        array = xr.DataArray()
+        return store_attributes(fields, incidents, Patches(8, 2), splits, Groups(), 0, array)
 
     assert identity(["a.nc", "b.nc"], []) != identity(["a.nc"], ["b.nc"])
     assert identity(["a.nc"], ["b.nc"]) == identity(["a.nc"], ["[b].nc"])

@@ -7,10 +7,14 @@ import xarray as xr
 import yaml
 
 from data_pipelines import labels as labels_module
+from data_pipelines.build import store_attributes
 from data_pipelines.cadence import cadence_of
 from data_pipelines.errors import InputError
+from data_pipelines.fields import open_fields
+from data_pipelines.groups import Groups
 from data_pipelines.labels import label_from_catalogue
 from data_pipelines.schema import PatchGrid
+from data_pipelines.settings import Fields, Incidents, Patches, Splits
 from weather_tdr.cli import main
 from weather_tdr.first.configuration import write_first_config
 
@@ -107,3 +111,17 @@ def test_check_and_init_say_it(hourly, config_file, tmp_path, capsys):
     text = " ".join(written.read_text().replace("#", " ").split())
     assert said in text
     assert yaml.safe_load(written.read_text())["patches"]["background_share"] > 0
+
+
+def test_a_store_from_before_is_built_anew_where_labels_differ(hourly, small_files):
+    """Only there: the identity of a store of fields with the catalogue's steps stays."""
+    catalogue = hourly[1]
+    told = []
+    for path in (hourly[0], small_files[0]):
+        fields, incidents = Fields([str(path)], ["msl"]), Incidents(catalogue=str(catalogue))
+        array = open_fields(fields.paths, fields.variables)
+        attributes = store_attributes(
+            fields, incidents, Patches(), Splits(fractions=[0.5, 0.25, 0.25]), Groups(), 0, array
+        )
+        told.append(attributes["fingerprints"].get("times without a label"))
+    assert told == [str(hourly[2] - hourly[3]), None]
