@@ -1,6 +1,7 @@
 """Finds time, latitude and longitude under their usual names and makes them canonical."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,6 +19,8 @@ AXIS_UNITS = {
     "latitude": {"degrees_north", "degree_north", "degrees_n", "degree_n"},
     "longitude": {"degrees_east", "degree_east", "degrees_e", "degree_e"},
 }
+TELLING = ("units", "standard_name")  # attributes that say what an axis is
+BY_NAME = 2  # rank of what only its name tells
 
 
 def time_dim(data: xr.Dataset | xr.DataArray) -> Hashable | None:
@@ -36,13 +39,44 @@ def is_latitude(axis: xr.DataArray) -> bool:
 
 def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     """Renames and reorders time, latitude and longitude; checks that they are regular."""
-    names = {axis: _find(dataset, axis) for axis in COORDINATES}
+    dataset = _named(dataset, {axis: _find(dataset, axis) for axis in COORDINATES})
+    if not np.issubdtype(dataset["time"].dtype, np.datetime64):
+        raise InputError(
+            "`time` must decode to dates of the standard calendar, got "
+            f"{_calendar(dataset['time'])}. Give it CF units such as "
+            "`hours since 1970-01-01`, or convert it (`xarray.Dataset.convert_calendar`)."
+        )
+    times = dataset.indexes["time"]
+    if not times.is_monotonic_increasing:
+        dataset = dataset.sortby("time")
+    dataset = _ordered(dataset)
+    for axis in ("latitude", "longitude"):
+        _check_regular(axis, np.asarray(dataset[axis].values, dtype=float))
+    return dataset
+
+
+def canonical_part(dataset: xr.Dataset) -> xr.Dataset:
+    """The names and the order of `canonical_coordinates`, of one of several files.
+
+    It may be a tile of a single row, and a file without latitude and longitude is left as it is.
+    """
+    names = {}
+    for axis in COORDINATES:
+        if (found := _search(dataset, axis)) is not None:
+            names[axis] = found
+        elif axis != "time":
+            return dataset
+    return _ordered(_named(dataset, names))
+
+
+def _named(dataset: xr.Dataset, names: dict[str, str]) -> xr.Dataset:
+    """Gives the axes their names, each as a dimension of its own."""
     dims = [dataset[name].dims[0] for name in names.values() if dataset[name].ndim == 1]
     if len(set(dims)) < len(dims):
         raise InputError(
-            f"time, latitude and longitude must be dimensions of their own, got {names['time']}, "
-            f"{names['latitude']} and {names['longitude']} along "
-            f"{', '.join(map(str, dict.fromkeys(dims)))}: these are points or tracks, not fields."
+            "time, latitude and longitude must be dimensions of their own, got "
+            f"{', '.join(names.values())} along {', '.join(map(str, dict.fromkeys(dims)))}: "
+            "these are points or tracks, not fields."
         )
     for axis, found in names.items():
         if found != axis:
@@ -53,7 +87,7 @@ def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
             if own == (found,):
                 dataset, own = dataset.rename_dims({found: axis}), (axis,)
             dataset = dataset.assign_coords({axis: (own, values, attrs)})
-    for axis in COORDINATES:
+    for axis in names:
         if dataset[axis].ndim == 0:
             dataset = dataset.expand_dims(axis)
         if dataset[axis].ndim != 1:
@@ -63,23 +97,16 @@ def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
             )
         if dataset[axis].dims != (axis,):
             dataset = dataset.swap_dims({dataset[axis].dims[0]: axis})
-    if not np.issubdtype(dataset["time"].dtype, np.datetime64):
-        raise InputError(
-            "`time` must decode to dates of the standard calendar, got "
-            f"{_calendar(dataset['time'])}. Give it CF units such as "
-            "`hours since 1970-01-01`, or convert it (`xarray.Dataset.convert_calendar`)."
-        )
-    times = dataset.indexes["time"]
-    if not times.is_monotonic_increasing:
-        dataset = dataset.sortby("time")
+    return dataset
+
+
+def _ordered(dataset: xr.Dataset) -> xr.Dataset:
+    """From north to south, and from west to east within [0, 360) or across Greenwich."""
     _check_range(dataset)
     latitude = np.asarray(dataset["latitude"].values, dtype=float)
     if len(latitude) > 1 and latitude[0] < latitude[-1]:
         dataset = dataset.isel(latitude=slice(None, None, -1))
-    dataset = _canonical_longitude(dataset)
-    for axis in ("latitude", "longitude"):
-        _check_regular(axis, np.asarray(dataset[axis].values, dtype=float))
-    return dataset
+    return _canonical_longitude(dataset)
 
 
 def _check_range(dataset: xr.Dataset) -> None:
@@ -93,26 +120,65 @@ def _check_range(dataset: xr.Dataset) -> None:
 
 
 def _find(dataset: xr.Dataset, axis: str) -> str:
+    """The variable that is an axis.
+
+    Raises:
+        InputError: there is none, it has two dimensions, or its units are no degrees.
+    """
+    name = _search(dataset, axis)
+    if name is not None:
+        return name
     names = [str(n) for n in dataset.variables]
     for name in names if axis != "time" else ():
-        if name.lower() in COORDINATES[axis] and dataset[name].ndim > 1:
-            raise InputError(
-                f"`{axis}` must be one-dimensional, got `{name}` with dims {dataset[name].dims}. "
-                "Regrid to a regular latitude-longitude grid first."
-            )
-    for name in names:
-        attributes = dataset[name].attrs
-        if attributes.get("standard_name") == axis and dataset[name].ndim <= 1:
-            return name
-    for name in names:
         if name.lower() in COORDINATES[axis] and dataset[name].ndim <= 1:
-            return name
-    for name in names:
-        if str(dataset[name].attrs.get("units", "")).lower() in AXIS_UNITS.get(axis, ()):
-            return name
+            found = [f"{k} `{v}`" for k in TELLING if (v := dataset[name].attrs.get(k))]
+            raise InputError(
+                f"`{axis}` must be in degrees, got `{name}` with {' and '.join(found)}. "
+                "Regrid to a regular latitude-longitude grid in degrees."
+            )
     raise unknown_name(
         "coordinate", axis, names, f" Name it `{axis}` or give it that CF standard_name."
     )
+
+
+def _search(dataset: xr.Dataset, axis: str) -> str | None:
+    """By standard name, then by units in degrees, then by name; an axis along time comes last."""
+    time = time_dim(dataset)
+    ranks: dict[str, tuple[bool, float]] = {}
+    for name, variable in dataset.variables.items():
+        rank = _rank(str(name), variable.attrs, axis)
+        if rank is None:
+            continue
+        if variable.ndim <= 1:
+            ranks[str(name)] = (axis != "time" and variable.dims == (time,), rank)
+        elif axis != "time":
+            ranks[str(name)] = (False, min(rank, BY_NAME) + 0.5)
+    if not ranks:
+        return None
+    best = min(ranks, key=lambda k: ranks[k])
+    if dataset[best].ndim > 1:
+        raise InputError(
+            f"`{axis}` must be one-dimensional, got `{best}` with dims {dataset[best].dims}. "
+            "Regrid to a regular latitude-longitude grid first."
+        )
+    return best
+
+
+def _rank(name: str, attributes: Mapping[str, Any], axis: str) -> int | None:
+    """How well a variable's name and attributes say that it is an axis, 0 best, None if not."""
+    standard_name = str(attributes.get("standard_name", ""))
+    units = str(attributes.get("units", "")).strip().lower().replace(" ", "_")
+    if axis != "time" and units and not units.startswith(("deg", "°")):
+        return None
+    if standard_name.startswith(("projection_", "grid_")):
+        return None
+    if standard_name == axis:
+        return 0
+    if units in AXIS_UNITS.get(axis, ()):
+        return 1
+    if name.lower() in COORDINATES[axis]:
+        return BY_NAME + (name.lower() in ("x", "y"))
+    return None
 
 
 def _calendar(time: xr.DataArray) -> str:
