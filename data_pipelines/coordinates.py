@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from data_pipelines.errors import InputError, unknown_name
@@ -97,7 +98,18 @@ def _named(dataset: xr.Dataset, names: dict[str, str]) -> xr.Dataset:
             )
         if dataset[axis].dims != (axis,):
             dataset = dataset.swap_dims({dataset[axis].dims[0]: axis})
-    return dataset
+    return _to_seconds(dataset)
+
+
+def _to_seconds(dataset: xr.Dataset) -> xr.Dataset:
+    """Rounds times to seconds: as inexact floats, such as hours in days, they would never match."""
+    if "time" not in dataset.coords or not np.issubdtype(dataset["time"].dtype, np.datetime64):
+        return dataset
+    times = pd.DatetimeIndex(dataset["time"].values)
+    rounded = times.round("s")
+    if rounded.equals(times):
+        return dataset
+    return dataset.assign_coords(time=("time", rounded, dataset["time"].attrs))
 
 
 def _ordered(dataset: xr.Dataset) -> xr.Dataset:

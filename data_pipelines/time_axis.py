@@ -27,14 +27,18 @@ def time_findings(
         variables: that count where copies of a time are compared; by default all.
 
     Returns:
-        The dataset with one copy of a repeated time where all are equal, as where files overlap;
-        else without any, since nothing tells which is right; and the findings. A step is missing
-        where the usual step fits in between.
+        The dataset with the final version of a repeated time where ERA5 and ERA5T overlap, and
+        with one copy where all are equal, as where files overlap; else without any, since nothing
+        tells which is right; and the findings. A step is missing where the usual step fits in
+        between.
 
     Raises:
         InputError: more than half of the times are repeated with other values.
     """
     found = []
+    dataset, superseded = _final(dataset)
+    if len(superseded):
+        found.append(_of_times("expver", "mixed", superseded))
     dataset = _without_equal_copies(dataset, variables)
     times = pd.DatetimeIndex(dataset.indexes["time"])
     repeated = times.duplicated(keep=False)
@@ -56,12 +60,29 @@ def time_findings(
             ends = times[before[0]] + usual, times[before[-1] + 1] - usual
             found.append(Finding("time", "missing", lacking, *(t.isoformat() for t in ends)))
     if "expver" in dataset.coords and dataset["expver"].dims == ("time",):
-        version = pd.to_numeric(pd.Series(dataset["expver"].astype(str).values), errors="coerce")
-        if (preliminary := (version != 1).to_numpy()).any():
+        if (preliminary := ~_is_final(dataset)).any():
             found.append(_of_times("expver", "preliminary", times[preliminary]))
     elif dataset.sizes.get("expver", 1) > 1:
         found.append(_of_times("expver", "mixed", times))
     return dataset, found
+
+
+def _is_final(dataset: xr.Dataset) -> npt.NDArray[np.bool_]:
+    """Which times are of ERA5's final version 1; others are of ERA5T."""
+    version = pd.to_numeric(pd.Series(dataset["expver"].astype(str).values), errors="coerce")
+    return (version == 1).to_numpy()
+
+
+def _final(dataset: xr.Dataset) -> tuple[xr.Dataset, pd.DatetimeIndex]:
+    """Of copies of a time those of the final version, and the times of the others."""
+    times = pd.DatetimeIndex(dataset.indexes["time"])
+    if "expver" not in dataset.coords or dataset["expver"].dims != ("time",):
+        return dataset, times[:0]
+    final = _is_final(dataset)
+    superseded = ~final & times.isin(times[final])
+    if not superseded.any():
+        return dataset, times[:0]
+    return dataset.isel(time=np.flatnonzero(~superseded)), times[superseded]
 
 
 def _without_equal_copies(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
