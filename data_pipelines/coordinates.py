@@ -101,6 +101,18 @@ def _named(dataset: xr.Dataset, names: dict[str, str]) -> xr.Dataset:
     return _to_seconds(dataset)
 
 
+def without_undated(dataset: xr.Dataset) -> tuple[xr.Dataset, int]:
+    """Drops steps whose time is missing, and says how many they are; of any other file none."""
+    name = _search(dataset, "time")
+    if name is None or dataset[name].ndim != 1 or dataset[name].dtype.kind != "M":
+        return dataset, 0
+    undated = np.isnat(dataset[name].values)
+    if not undated.any() or undated.all():
+        return dataset, 0
+    kept = dataset.isel({dataset[name].dims[0]: np.flatnonzero(~undated)})
+    return kept, int(undated.sum())
+
+
 def _to_seconds(dataset: xr.Dataset) -> xr.Dataset:
     """Rounds times to seconds: as inexact floats, such as hours in days, they would never match."""
     if "time" not in dataset.coords or not np.issubdtype(dataset["time"].dtype, np.datetime64):

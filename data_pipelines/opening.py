@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from xarray.backends import NetCDF4BackendEntrypoint
 
-from data_pipelines.coordinates import canonical_part, time_dim
+from data_pipelines.coordinates import canonical_part, time_dim, without_undated
 from data_pipelines.errors import InputError
 from data_pipelines.grids import check_same_grid, check_tiles, on_shared_grids
 from data_pipelines.proj import load_proj_first
@@ -68,7 +68,10 @@ def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
     parts, unread, names = [], [], []
     for file in files:
         try:
-            parts.append(_open_one(file))
+            part, undated = without_undated(_open_one(file))
+            if undated:
+                unread.append(Finding(str(file), "undated", undated, "no time", "no time"))
+            parts.append(part)
             names.append(str(file))
         except (ValueError, OSError, KeyError) as error:
             if isinstance(error, InputError):

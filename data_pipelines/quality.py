@@ -59,8 +59,9 @@ class Finding:
     Attributes:
         variable: its name; ``time``; ``expver`` for the version of ERA5; ``fields`` for all of a
             chunk; or a file.
-        problem: one of PROBLEMS; UNREADABLE; of times ``missing``, ``repeated``, ``preliminary``
-            (ERA5T) or ``mixed`` (ERA5 and ERA5T side by side; the final one is taken).
+        problem: one of PROBLEMS; UNREADABLE; ``undated`` of steps without a time; of times
+            ``missing``, ``repeated``, ``preliminary`` (ERA5T) or ``mixed`` (ERA5 and ERA5T side
+            by side; the final one is taken).
         values: how many; 0 of a file that cannot be opened, of which nothing is known.
         first: first time at which it occurs, ISO 8601.
         last: last time.

@@ -7,6 +7,7 @@ import pandas as pd
 from conftest import make_field
 
 from data_pipelines.fields import open_fields
+from data_pipelines.survey import survey_fields
 
 LAT = np.arange(60, 19, -10.0)
 LON = np.arange(0, 60, 10.0)
@@ -35,3 +36,15 @@ def test_hours_in_inexact_days_are_whole_hours(tmp_path):
     field.assign_coords(time=("time", np.asarray(days) + 1e-11, units)).to_netcdf(tmp_path / "a.nc")
     got = open_fields([tmp_path / "a.nc"], ["msl"], lags=["0h", "-3h"])
     np.testing.assert_array_equal(got["time"].values, hours[3:])
+
+
+def test_steps_without_a_time_are_dropped_and_counted(tmp_path):
+    field = make_field(LAT, LON, steps=6)
+    times = field["time"].values.astype("datetime64[ns]").copy()
+    times[2] = np.datetime64("NaT")
+    field.assign_coords(time=times).to_netcdf(tmp_path / "a.nc")
+    got = open_fields([tmp_path / "a.nc"], ["msl"])
+    np.testing.assert_array_equal(got.values[:, 0], field["msl"].values[[0, 1, 3, 4, 5]])
+    found = {f["problem"]: f["values"] for f in json.loads(got.attrs["findings"])}
+    assert found == {"undated": 1, "missing": 1}
+    assert not survey_fields([str(tmp_path / "a.nc")]).times.isna().any()
