@@ -21,6 +21,7 @@ AXIS_UNITS = {
     "longitude": {"degrees_east", "degree_east", "degrees_e", "degree_e"},
 }
 TELLING = ("units", "standard_name")  # attributes that say what an axis is
+NO_UNITS = ("", "1", "-", "none", "unknown")
 BY_NAME = 2  # rank of what only its name tells
 
 
@@ -192,7 +193,7 @@ def _rank(name: str, attributes: Mapping[str, Any], axis: str) -> int | None:
     """How well a variable's name and attributes say that it is an axis, 0 best, None if not."""
     standard_name = str(attributes.get("standard_name", ""))
     units = str(attributes.get("units", "")).strip().lower().replace(" ", "_")
-    if axis != "time" and units and not units.startswith(("deg", "°")):
+    if axis != "time" and units not in NO_UNITS and not units.startswith(("deg", "°")):
         return None
     if standard_name.startswith(("projection_", "grid_")):
         return None

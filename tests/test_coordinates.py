@@ -69,3 +69,10 @@ def test_bare_names_stay_good(units):
     field = make_field(LAT, LON).rename(latitude="y", longitude="x")
     field["y"].attrs = {"units": units} if units else {}
     np.testing.assert_array_equal(canonical_coordinates(field)["latitude"].values, LAT)
+
+
+@pytest.mark.parametrize("units", ["", "1", "degrees", "deg N"])
+def test_units_that_say_nothing_leave_the_name(units):
+    field = make_field(LAT, LON).rename(latitude="lat", longitude="lon")
+    field["lat"].attrs = {"units": units}
+    np.testing.assert_array_equal(canonical_coordinates(field)["latitude"].values, LAT)

@@ -4,11 +4,13 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 import xarray as xr
 import yaml
 from test_end_to_end import fails
 
 from weather_tdr.cli import main
+from weather_tdr.run import map_fields
 
 
 def test_evaluation_sees_no_times_outside_the_period(tiny_run, small, small_files, tmp_path):
@@ -52,3 +54,18 @@ def test_a_period_of_a_file_and_files_of_one_name(tiny_run, small, tmp_path, cap
     main(command)  # the same file, which has grown
     with xr.open_dataset(tiny_run / "uniform" / "maps" / "long" / "incident_map.nc") as grown:
         assert grown.sizes["time"] == whole.sizes["time"] + 4
+
+
+def test_a_map_that_fails_keeps_no_other_out(tiny_run, tmp_path, small, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no space left")
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        small[0].isel(time=slice(0, 12)).to_netcdf(tmp_path / name / "failed.nc")
+    with monkeypatch.context() as patch:
+        patch.setattr("weather_tdr.run.draw_maps", fail)
+        with pytest.raises(OSError, match="no space"):
+            map_fields(tiny_run / "uniform", [str(tmp_path / "one" / "failed.nc")])
+    made = map_fields(tiny_run / "uniform", [str(tmp_path / "two" / "failed.nc")])
+    assert (made / "incident_map.nc").is_file()

@@ -199,8 +199,8 @@ def maps_of(folder: Path) -> Maps:
     return load_config(folder).maps if has_run else Maps()
 
 
-def _keep_apart(folder: Path, first: str | Path) -> None:
-    """Notes whose map a default folder holds, and keeps other files of the same name out of it.
+def _keep_apart(folder: Path, first: str | Path) -> str:
+    """Keeps other files of the same name out of a default folder, and gives the note of its map.
 
     Raises:
         InputError: it holds the map of another file, such as 2020/msl.nc where 2021/msl.nc comes.
@@ -212,7 +212,7 @@ def _keep_apart(folder: Path, first: str | Path) -> None:
             f"{folder} holds the map of {held}, got {source}. Name another folder as `output` "
             "(`--output`), or delete it."
         )
-    write_atomically(note, json.dumps({"fields": source}, indent=2) + "\n")
+    return json.dumps({"fields": source}, indent=2) + "\n"
 
 
 def map_fields(
@@ -267,10 +267,13 @@ def map_fields(
     for line in unchecked(fields):
         log.warning("%s", line)
     refuse_impossible(fields)
+    note = ""
     if output is None:
         name = "_".join([Path(files_of(paths)[0]).stem, *period.replace(":", "").split("/")])
         output = folder / "maps" / name.rstrip("_")
-        _keep_apart(output, files_of(paths)[0])
+        note = _keep_apart(output, files_of(paths)[0])
     maps = maps or maps_of(folder)
     draw_maps(detector, fields, output, maps, cluster=cluster, progress=progress)
+    if note:
+        write_atomically(output / "map.json", note)
     return output
