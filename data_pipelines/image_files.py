@@ -87,7 +87,10 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
             raise ValueError("not unsigned bytes")
         return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
     except (ValueError, struct.error, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is no IDX file of images or labels: {error}.") from error
+        raise InputError(
+            f"{path} is no IDX file of images or labels: {str(error).rstrip('.')}. If it is "
+            "damaged, delete it and fetch it again (`--download`)."
+        ) from error
 
 
 FASHION = (

@@ -37,8 +37,10 @@ def written_whole(path: Path, ending: str = PARTIAL) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
         _keep(path.parent)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # as on a full disk
+            error.filename = str(path)
         raise
 
 

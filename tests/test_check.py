@@ -261,7 +261,7 @@ def test_configurations_of_something_else_are_named(capsys):
     ("given", "said"),
     [
         ("--train.steps=many", "`train.steps` must be a whole number, got many"),
-        ("--fields.variables=msl", "`fields.variables` must be a list, got msl. Write [msl]."),
+        ("--fields.variables=msl", "`fields.variables` must be a list, got msl. Write [msl]; "),
         ("--train.compile=maybe", "`train.compile` must be true or false, got maybe"),
         ("--train.choose=bst", "`train.choose`: choice `bst` is unknown. Did you mean `best`?"),
         ("--incidents.where=5", "`incidents.where` must be keys and values, got 5"),

@@ -107,7 +107,7 @@ def test_a_full_disk_loses_nothing(small_disk, tmp_path):
                     pass
         return found
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left.*checkpoints"):  # and says where
         run(small_disk / "run", "tdr", s=FEW, validate=fill)
     names = sorted(p.name for p in (small_disk / "run" / "checkpoints").iterdir())
     assert [n for n in names if n.startswith("step")][-1] == "step_000000015.safetensors"

@@ -87,8 +87,8 @@ def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
         dataset = store.attrs.get("settings", {}).get("images", {}).get("dataset", "")
         if dataset in ("mnist", "digits"):
             log.warning(
-                "`train.augment: %s` mirrors images: mirrored digits are no digits. `shift` only "
-                "shifts them.", name,
+                "`train.augment: %s` mirrors images: mirrored digits are no digits. Use `%s`.",
+                name, "shift" if dataset == "mnist" else "none",
             )  # fmt: skip
         if name == "crop_flip":
             return crop_flip

@@ -180,7 +180,11 @@ def _in_our_words(error: Exception) -> str:
             known = [c.strip(" '") for c in choices[1].split(",")]
             return f"`{key}`: {unknown_name('choice', value, known)}"
         plain = re.sub(r"<class '(\w+)'>", r"\1", kind)
-        fix = f" Write [{value}]." if plain == "list" and "[" not in value else ""
+        fix = (
+            f" Write [{value}]; several as [{value},...]."
+            if plain == "list" and "[" not in value
+            else ""
+        )
         return f"`{key}` must be {KINDS.get(plain, plain)}, got {value or 'nothing'}.{fix}"
     if lacks := re.search(r"argument (--\S+): expected one argument", text):
         return f"`{lacks[1]}` needs a value, got none. Write {lacks[1]}=VALUE."

@@ -25,10 +25,10 @@ class Train:
             divided by 10 after 45.5, 68 and 91 % of the steps; `long_tail`: 2.5 % of warm-up,
             divided by 100 after 80 % and again after 90 %.
         augment: of the training samples: `none`; `shift`: images shifted by up to a fourteenth
-            of their side; `crop_flip`: photographs shifted by up to 4 points, and mirrored left
-            to right; `strong`: as `crop_flip`, then one of 13 changes of place or colour or none,
-            and a square cut out; `mirror`: patches of fields as they would be in the other
-            hemisphere.
+            of their side, at least a point; `crop_flip`: photographs shifted by up to 4 points, and
+            mirrored left to right; `strong`: as `crop_flip`, then one of 13 changes of place or
+            colour or none, and a square cut out; `mirror`: patches of fields as they would be in
+            the other hemisphere.
         momentum: of SGD.
         weight_decay: L2 on the parameters.
         decay_on: `weights`: not on biases and the factors of BatchNorm; `all`.
@@ -49,7 +49,8 @@ class Train:
             never.
         width: channels of PatchNet's first block.
         dropout: share of PatchNet's last features that is dropped.
-        seed: of initialisation and batches.
+        seed: of batches and augmentation; `run` and `benchmark` start the network with it too (in
+            `fit` that, dropout and the start of Meta-Weight-Net are torch's own).
     """
 
     methods: list[str] = field(default_factory=lambda: ["uniform", "inverse_frequency", "tdr"])
