@@ -65,23 +65,46 @@ def is_odd(name: str, standard_name: str) -> bool:
     return short in ODD_SHORT or any(part in plain for part in ODD_NAMES)
 
 
+def refuse_augmentation(name: Augmentation, *, of_images: bool, whole_field: bool) -> None:
+    """Refuses a `train.augment` that would change the class of such patches.
+
+    Args:
+        name: of the change.
+        of_images: the patches are images, and not of fields.
+        whole_field: a patch is the whole field of one region.
+
+    Raises:
+        InputError: with what to use instead.
+    """
+    if name == "none":
+        return
+    if name != "mirror" and not of_images:
+        raise InputError(
+            f"`train.augment` must not be {name} for fields, got it: incidents lie in the "
+            "central cell, east and west are not alike, and values are no colours. Use "
+            "`mirror` or `none`."
+        )
+    if name == "mirror" and (of_images or whole_field):
+        raise InputError(
+            "`train.augment: mirror` is for patches of fields, got "
+            f"{'images' if of_images else 'the whole field of one region'}. Use `none`."
+        )
+
+
 def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
     """What `train.augment` means for the patches of a store.
 
     Raises:
         InputError: it would change their class.
     """
-    of_images = "dlat" not in store.attrs["grid"]
+    grid = store.attrs["grid"]
+    refuse_augmentation(
+        name, of_images="dlat" not in grid, whole_field=bool(grid.get("whole_field"))
+    )
     if name == "none":
         return None
     mean, std = (store[k].to_numpy() for k in ("mean", "std"))
     if name != "mirror":
-        if not of_images:
-            raise InputError(
-                f"`train.augment` must not be {name} for fields, got it: incidents lie in the "
-                "central cell, east and west are not alike, and values are no colours. Use "
-                "`mirror` or `none`."
-            )
         if name == "shift":
             return shift
         dataset = store.attrs.get("settings", {}).get("images", {}).get("dataset", "")
@@ -93,11 +116,6 @@ def augmentation(name: Augmentation, store: xr.Dataset) -> Augment | None:
         if name == "crop_flip":
             return crop_flip
         return Strong(torch.from_numpy(mean), torch.from_numpy(std))
-    if of_images or store.attrs["grid"].get("whole_field"):
-        raise InputError(
-            "`train.augment: mirror` is for patches of fields, got "
-            f"{'images' if of_images else 'the whole field of one region'}. Use `none`."
-        )
     even = store.attrs["settings"].get("fields", {}).get("hemisphere_sign", [])
     base, standard = (store[k].to_numpy().astype(str) for k in ("base_variable", "standard_name"))
     odd = np.array([b not in even and is_odd(b, s) for b, s in zip(base, standard, strict=True)])

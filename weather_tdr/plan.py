@@ -179,6 +179,25 @@ class Plan:
         self.targets.rest = state["targets.rest"]
 
 
+def check_batch(method: Method, batch: int, number: int) -> None:
+    """Refuses batches that cannot hold every group where a method draws them by groups.
+
+    Args:
+        method: the method.
+        batch: samples a step.
+        number: of groups.
+
+    Raises:
+        InputError: too few.
+    """
+    steered_shares = method.weighting == "tdr" and method.tdr.realise != "loss"
+    if (steered_shares or method.sampling == "balanced") and batch < number:
+        raise InputError(
+            f"`train.batch` must be at least the number of groups, got {batch} for {number}, "
+            f"with method `{method.name}`. Enlarge it."
+        )
+
+
 def make_plan(
     method: Method,
     model: nn.Module,
@@ -217,11 +236,7 @@ def make_plan(
         check_groups(train, target, names)
     if method.target != "unused":
         check_overlap(train, target)
-    steered_shares = method.weighting == "tdr" and method.tdr.realise != "loss"
-    if (steered_shares or method.sampling == "balanced") and batch < number:
-        raise InputError(
-            f"`train.batch` must be at least the number of groups, got {batch} for {number}."
-        )
+    check_batch(method, batch, number)
     merged = torch.cat([of_train, of_target])
     drawn = merged if method.target == "merge" else of_train
     counts = torch.bincount(drawn, minlength=number)

@@ -27,6 +27,7 @@ from data_pipelines.writing import write_atomically
 from weather_tdr import __version__, ranks
 from weather_tdr.assess import evaluate_all
 from weather_tdr.augment import augmentation
+from weather_tdr.check.training import refuse_training
 from weather_tdr.comparison import scored_on_another
 from weather_tdr.config import Config, load_config, save_config
 from weather_tdr.data import sample_table, samples_to_train
@@ -67,7 +68,12 @@ def prepare(config: Config) -> None:
 
 
 def build(config: Config, *, progress: bool = True) -> Path:
-    """Builds the patch store of a run; returns its path. Warns of scores on an older store."""
+    """Builds the patch store of a run; returns its path. Warns of scores on an older store.
+
+    Raises:
+        InputError: bad input or settings, those of a training that would be refused among them.
+    """
+    refuse_training(config)
     path = config.folder / "patches.zarr"
     if config.of_images:
         write_image_store(path, config.images, config.seed)
@@ -101,6 +107,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
 
     In a process group of `torch.distributed` all ranks call it, and rank 0 writes.
     """
+    refuse_training(config)
     writes = ranks.rank() == 0
     device = pick_device(config.train.device, ranks.place())
     store = open_store(config.folder / "patches.zarr", verify=True)  # training reads it all anyway
@@ -188,6 +195,7 @@ def training_facts(config: Config, method: Method) -> dict[str, Any]:
 
 def run(config: Config, *, resume: bool = False, progress: bool = True) -> pd.DataFrame:
     """Build, train, evaluate and map; returns the comparison."""
+    pick_device(config.train.device, ranks.place())  # refuses what is not there before the build
     build(config, progress=progress)
     train_all(config, resume=resume, progress=progress)
     return evaluate_all(config, progress=progress)

@@ -12,6 +12,7 @@ from data_pipelines.schema import SPLITS
 from data_pipelines.store import same_build
 from weather_tdr.check.machine import check_disk, check_memory, check_training, check_workers
 from weather_tdr.check.plan import check_plan
+from weather_tdr.check.training import training_errors
 from weather_tdr.config import Config
 from weather_tdr.facts import Facts
 from weather_tdr.models import PatchNet
@@ -30,11 +31,19 @@ def check_config(config: Config) -> Facts:
         it. Errors that depend on each other are found one after the other.
     """
     facts = Facts()
+    _check_run(config, facts)
+    for error in training_errors(config):
+        facts.fail(error)
+    return facts
+
+
+def _check_run(config: Config, facts: Facts) -> None:
+    """Adds what the inputs of a run foretell, up to an error that hides the rest."""
     exists = " (exists)" if config.folder.is_dir() else ""
     facts.add("run folder", f"{config.folder}{exists}")
     if config.of_images:
         _check_images(config, facts)
-        return facts
+        return
     if config.synthetic.days > 0:
         config = dataclasses.replace(config, fields=dataclasses.replace(config.fields),
                                      incidents=dataclasses.replace(config.incidents))  # fmt: skip
@@ -45,11 +54,11 @@ def check_config(config: Config) -> Facts:
                 "the synthetic fields are not made yet, so that nothing about them is checked."
             )
             check_workers(config.cluster, facts)
-            return facts
+            return
     planned = check_plan(config, facts)
     check_workers(config.cluster, facts)
     if planned is None:
-        return facts
+        return
     plan, codes = planned
     store = config.folder / "patches.zarr"
     job = plan.job(store)
@@ -74,7 +83,6 @@ def check_config(config: Config) -> Facts:
     )
     train = int((codes == LEARNED[0]).sum())
     check_training(model, job.shape, config.train, train, facts)
-    return facts
 
 
 def _check_images(config: Config, facts: Facts) -> None:

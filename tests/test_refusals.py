@@ -1,0 +1,103 @@
+"""What training will refuse is refused by `check`, and before anything is built or written."""
+
+import pytest
+import torch
+
+from data_pipelines.errors import InputError
+from data_pipelines.store import meanings, open_store
+from weather_tdr.augment import augmentation
+from weather_tdr.check.run import check_config
+from weather_tdr.check.training import training_errors
+from weather_tdr.cli import main
+from weather_tdr.config import Config, configure, read_config
+from weather_tdr.data import samples_to_train
+from weather_tdr.imbalance import draw_imbalanced
+from weather_tdr.methods.method import load_method
+from weather_tdr.models import PatchNet
+from weather_tdr.train import fit
+
+
+def refused(argv: list[str], capsys) -> str:
+    """What a command says that must stop for bad input."""
+    with pytest.raises(SystemExit) as stop:
+        main([*argv, "--quiet"])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def said_by_training(config: Config, store) -> set[str]:
+    """What training says on the store that was built for it, a method at a time."""
+    said = set()
+    for method in map(load_method, config.train.methods):
+        try:
+            fit(
+                PatchNet(store.sizes["variable"], store.attrs["grid"]["size"], 2, 8),
+                *samples_to_train(store, torch.device("cpu")),
+                method,
+                config.train,
+                augment=augmentation(config.train.augment, store),
+                names=meanings(store, "label" if method.weights_per == "class" else "group"),
+                progress=False,
+            )
+        except InputError as error:
+            said.add(str(error))
+    return said
+
+
+@pytest.mark.parametrize(
+    "train",
+    [{"augment": name} for name in ("none", "shift", "crop_flip", "strong", "mirror")]
+    + [{"batch": batch} for batch in (1, 2, 3)],
+    ids=str,
+)
+def test_the_configuration_tells_what_training_says(config_file, tiny_store, train):
+    methods = ["uniform", "balanced_sampling", "balanced_groups", "tdr"]
+    config = configure(config_file, train={"methods": methods, "steps": 1} | train)
+    told = {str(error) for error in training_errors(config)}
+    assert told == said_by_training(config, open_store(tiny_store))
+    assert bool(told) == (train not in ({"augment": "none"}, {"augment": "mirror"}, {"batch": 3}))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("--train.augment=shift", "`train.augment` must not be shift for fields"),
+        ("--train.batch=2", "`train.batch` must be at least the number of groups, got 2 for 3"),
+    ],
+)
+def test_fields_are_refused_before_the_build(config_file, tmp_path, capsys, override, words):
+    for command in ("check", "build", "run"):
+        if command == "check":
+            facts = check_config(read_config(config_file, [override]))
+            assert len(facts.errors) == 1 and words in facts.errors[0]
+            assert "training" in dict(facts.rows)  # an error hides nothing
+        else:
+            assert words in refused([command, str(config_file), override], capsys)
+        assert not (tmp_path / "runs").exists()
+    demo = check_config(configure("demo", output=str(tmp_path / "runs"), train={"batch": 2}))
+    assert any("got 2 for" in error for error in demo.errors)  # fields that are not made yet
+
+
+def test_a_whole_field_and_images_have_no_mirror(config_file, tmp_path):
+    whole = configure(config_file, patches={"whole_field": True}, train={"augment": "mirror"})
+    assert ["the whole field" in str(e) for e in training_errors(whole)] == [True]
+    images = configure(images={"dataset": "digits"}, train={"augment": "mirror"})
+    assert any("got images" in error for error in check_config(images).errors)
+    for name in ("shift", "crop_flip", "strong"):
+        assert not training_errors(
+            configure(images={"dataset": "digits"}, train={"augment": name, "batch": 2})
+        )
+
+
+def test_what_is_refused_is_not_written(tmp_path, capsys):
+    folder, _ = draw_imbalanced(name="st", output=str(tmp_path), train_size=60, target_size=4)
+    config = folder / "config.yaml"
+    before = config.read_bytes()
+    overrides = ["--train.augment=mirror", "--train.batch=1"]
+    if not torch.cuda.is_available():
+        overrides.append("--train.device=cuda")
+    for override in overrides:
+        for command in ("run", "train"):
+            assert "`train." in refused([command, str(config), override], capsys)
+            assert config.read_bytes() == before
+    main(["train", str(config), "--train.steps=2", "--quiet"])
