@@ -1,5 +1,7 @@
 """What training will refuse is refused by `check`, and before anything is built or written."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -101,3 +103,31 @@ def test_what_is_refused_is_not_written(tmp_path, capsys):
             assert "`train." in refused([command, str(config), override], capsys)
             assert config.read_bytes() == before
     main(["train", str(config), "--train.steps=2", "--quiet"])
+
+
+def test_images_do_not_replace_a_run_on_fields(tiny_run, tmp_path, capsys):
+    config, store = tiny_run / "config.yaml", tiny_run / "patches.zarr"
+    draw = ["imbalance", "--train-size", "60", "--target-size", "4", "--output"]
+    before = {p: p.read_bytes() for p in (config, store / "zarr.json")}
+    said = refused([*draw, str(tiny_run.parent), "--name", "tiny"], capsys)
+    assert f"{tiny_run} must not hold a run on fields" in said and "another `--name`" in said
+    assert {p: p.read_bytes() for p in before} == before
+    # The store alone, such as of a run whose configuration was moved away.
+    shutil.copytree(store, tmp_path / "alone" / "patches.zarr")
+    assert "run on fields" in refused([*draw, str(tmp_path), "--name", "alone"], capsys)
+    assert open_store(tmp_path / "alone" / "patches.zarr").attrs["grid"]["dlat"] == 5.0
+
+
+def test_networks_of_another_set_are_told_of(tmp_path, caplog):
+    """A network that has been trained and not evaluated is as old as one that has."""
+    drawn = {"name": "st", "output": str(tmp_path), "train_size": 60, "target_size": 4}
+    folder, _ = draw_imbalanced(**drawn)
+    main(["train", str(folder / "config.yaml"), "--train.steps=2", "--train.methods=[uniform]",
+          "--quiet"])  # fmt: skip
+    draw_imbalanced(**drawn)
+    assert "another store" not in caplog.text
+    assert f"`train` in {folder / 'config.yaml'} is replaced by the defaults" in caplog.text
+    caplog.clear()
+    draw_imbalanced(**drawn | {"ratio": 0.5})
+    assert f"uniform in {folder} was made on another store" in caplog.text
+    assert "replaced" not in caplog.text

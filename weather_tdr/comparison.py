@@ -26,10 +26,16 @@ def is_scored(folder: Path, identity: str) -> bool:
     return (folder / "scores.json").is_file() and path.is_file() and stored_on(path) == identity
 
 
-def scored_on_another(folder: Path, identity: str) -> list[str]:
-    """Methods of a run that have been evaluated on another store than the one of `identity`."""
-    paths = sorted(folder.glob("*/predictions.nc"))
-    return [path.parent.name for path in paths if stored_on(path) != identity]
+def made_on_another(folder: Path, identity: str) -> list[str]:
+    """Methods of a run trained or evaluated on another store than the one of `identity`."""
+    made = {p.parent.name: stored_on(p) for p in folder.glob("*/predictions.nc")}
+    scored = {name for name, store in made.items() if store != identity}
+    trained = {
+        path.parent.name
+        for path in folder.glob("*/model.json")
+        if json.loads(path.read_text()).get("facts", {}).get("store", identity) != identity
+    }
+    return sorted(scored | trained)
 
 
 def own_networks(folder: Path) -> list[str]:

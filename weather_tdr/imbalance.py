@@ -1,5 +1,7 @@
 """An imbalanced set of images as a run folder: patch store, configuration, histogram."""
 
+import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,33 @@ from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.image_files import DATASETS
 from data_pipelines.images import Images, spare_images
 from data_pipelines.store import open_store
-from weather_tdr.config import Config
+from weather_tdr.config import Config, config_of_run
 from weather_tdr.plots.canvas import save_figure
 from weather_tdr.plots.training import histogram_figure
 from weather_tdr.run import build
 from weather_tdr.settings import read_yaml
 
+log = logging.getLogger(__name__)
 BAR = 40
 VALIDATION = 5  # training samples for each of validation
+
+
+def keep_apart(config: Config) -> None:
+    """Keeps an imbalanced set out of the folder of a run on fields; tells what it replaces.
+
+    Raises:
+        InputError: the folder holds the configuration or the patch store of such a run.
+    """
+    path, store = config.folder / "config.yaml", config.folder / "patches.zarr" / "zarr.json"
+    held = config_of_run(config.folder) if path.is_file() else config
+    kept = json.loads(store.read_text()).get("attributes", {}) if store.is_file() else {}
+    if not held.of_images or "dlat" in kept.get("grid", {}):
+        raise InputError(
+            f"{config.folder} must not hold a run on fields, got one, which the images would "
+            "replace. Choose another `--name` or `--output`, or delete the folder."
+        )
+    if held.train != config.train:
+        log.warning("warning: `train` in %s is replaced by the defaults", path)
 
 
 def draw_imbalanced(
@@ -35,7 +56,8 @@ def draw_imbalanced(
         The folder, and the histogram of the training set as text.
 
     Raises:
-        InputError: unknown or wrong settings, or files that are not there.
+        InputError: unknown or wrong settings, files that are not there, or a folder that holds a
+            run on fields.
     """
     if images.get("dataset") == "none":
         raise unknown_name("`images.dataset`:", "none", DATASETS)
@@ -56,6 +78,7 @@ def draw_imbalanced(
     if not binary and "train_size" not in images:
         wanted = replace(wanted, train_size=0)  # as the literature has it
     config = Config(name=name, output=output, seed=seed, images=wanted)
+    keep_apart(config)
     store = open_store(build(config))
     counts = store.attrs["counts"]
     save_figure(

@@ -28,7 +28,7 @@ from weather_tdr import __version__, ranks
 from weather_tdr.assess import evaluate_all
 from weather_tdr.augment import augmentation
 from weather_tdr.check.training import refuse_training
-from weather_tdr.comparison import scored_on_another
+from weather_tdr.comparison import made_on_another
 from weather_tdr.config import Config, load_config, save_config
 from weather_tdr.data import sample_table, samples_to_train
 from weather_tdr.devices import pick_device
@@ -68,7 +68,7 @@ def prepare(config: Config) -> None:
 
 
 def build(config: Config, *, progress: bool = True) -> Path:
-    """Builds the patch store of a run; returns its path. Warns of scores on an older store.
+    """Builds the patch store of a run; returns its path. Warns of networks of an older store.
 
     Raises:
         InputError: bad input or settings, those of a training that would be refused among them.
@@ -94,9 +94,9 @@ def build(config: Config, *, progress: bool = True) -> Path:
             progress=progress,
         )
     save_config(config)
-    if older := scored_on_another(config.folder, store_identity(open_store(path).attrs)):
+    if older := made_on_another(config.folder, store_identity(open_store(path).attrs)):
         log.warning(
-            "warning: %s in %s was trained and scored on another store: train again, or give this "
+            "warning: %s in %s was made on another store: train again, or give this "
             "one another `name`.", ", ".join(older), config.folder,
         )  # fmt: skip
     return path
