@@ -1,7 +1,9 @@
 """What training will refuse is refused by `check`, and before anything is built or written."""
 
+import logging
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from weather_tdr.data import samples_to_train
 from weather_tdr.imbalance import draw_imbalanced
 from weather_tdr.methods.method import load_method
 from weather_tdr.models import PatchNet
+from weather_tdr.run import train_all
 from weather_tdr.train import fit
 
 
@@ -131,3 +134,18 @@ def test_networks_of_another_set_are_told_of(tmp_path, caplog):
     draw_imbalanced(**drawn | {"ratio": 0.5})
     assert f"uniform in {folder} was made on another store" in caplog.text
     assert "replaced" not in caplog.text
+
+
+@pytest.mark.parametrize(("epochs", "batch"), [(1.5, 16), (2.0, 7), (3.0, 500)])
+def test_the_steps_of_epochs_are_told_as_they_are_made(tmp_path, caplog, epochs, batch):
+    """Oracle: the last step of the history that training leaves."""
+    drawn = {"name": "st", "output": str(tmp_path), "train_size": 60, "target_size": 4}
+    folder, _ = draw_imbalanced(**drawn)
+    train = {"epochs": epochs, "batch": batch, "methods": ["uniform"], "width": 4}
+    config = configure(folder / "config.yaml", train=train)
+    foretold = dict(check_config(config).rows)["training"]
+    caplog.set_level(logging.INFO)
+    train_all(config, progress=False)
+    made = pd.read_csv(folder / "uniform" / "history.csv")["step"].iloc[-1]
+    assert f"training `uniform` for {made} steps on" in caplog.text
+    assert f"; {made} steps of {batch}" in foretold

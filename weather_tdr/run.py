@@ -154,7 +154,8 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             "dropout": config.train.dropout,
         }
         model = PatchNet(**architecture).to(device)
-        log.info("training `%s` for %d steps on %s", method.name, config.train.steps, device)
+        steps = config.train.steps_of(len(train_set))
+        log.info("training `%s` for %d steps on %s", method.name, steps, device)
         history = fit(
             model,
             train_set,

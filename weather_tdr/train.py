@@ -88,9 +88,7 @@ def fit(
     recipe = method_of(method)
     augment = settings_met(settings, augment, validate)
     train_set, target_set, names = by_weight(*ready(model, train, target), recipe, names)
-    steps = settings.steps
-    if settings.epochs:
-        steps = math.ceil(settings.epochs * max(len(train_set) / settings.batch, 1.0))
+    steps = settings.steps_of(len(train_set))
     ranks.agree(model)
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(settings.seed + 1)

@@ -1,5 +1,6 @@
 """How to train: the settings, checked."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -114,3 +115,9 @@ class Train:
             raise InputError(
                 f"`train.schedule` must be one of {', '.join(SCHEDULES)}, got `{self.schedule}`."
             )
+
+    def steps_of(self, samples: int) -> int:
+        """Optimiser steps of a training on so many samples."""
+        if not self.epochs:
+            return self.steps
+        return math.ceil(self.epochs * max(samples / self.batch, 1.0))

@@ -113,9 +113,7 @@ def check_training(model: PatchNet, shape: tuple[int, ...], train: Train, sample
     device = f"CPU, threads: {torch.get_num_threads()}"
     if place.type != "cpu":
         device = torch.cuda.get_device_name() if place.type == "cuda" else place.type
-    steps = train.steps
-    if train.epochs:
-        steps = -(-int(train.epochs * samples) // train.batch)
+    steps = train.steps_of(samples)
     seconds = step_seconds(model.to(place), shape, train.batch)
     parameters = sum(p.numel() for p in model.parameters())
     facts.add(
