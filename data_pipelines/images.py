@@ -6,7 +6,7 @@ Binary, as in the reference implementation of TDR: with M majority and m minorit
 
 samples a class. Long-tailed (Cui et al. 2019): class i of K has n_i = n_0 IF^(-i / (K - 1)). Step
 (Cao et al. 2019): the first half of the classes has n_0, the rest n_0 / IF. The target set shares
-no sample with train.
+no sample with train or validation: copies of its images are left out of these, and others drawn.
 """
 
 from dataclasses import dataclass, field
@@ -173,24 +173,27 @@ def make_image_sets(images: Images, seed: int) -> ImageSets:
     classes = data.train[1]
     kept = [int(k) for k in np.flatnonzero(labels >= 0)]
     per_class = _target_sizes(images, kept)
-    members = [np.flatnonzero(classes == k) for k in range(len(labels))]
     held = -(-images.validation_size // len(kept))
-    left = [len(m) - per_class.get(k, 0) - held for k, m in enumerate(members)]
-    sizes = class_sizes(images, left)
+    orders = {k: rng.permutation(np.flatnonzero(classes == k)) for k in kept}
+    targets = {k: order[: per_class[k]] for k, order in orders.items()}
+    rests = _no_copies(data, targets, {k: order[per_class[k] :] for k, order in orders.items()})
+    sizes = class_sizes(images, [len(rests.get(k, ())) - held for k in range(len(labels))])
     changes = "ratio" if images.imbalance == "binary" else "factor"
     parts: dict[str, list[IntArray]] = {"train": [], "target": [], "validation": []}
     for k in kept:
-        target, size, order = per_class[k], sizes[k], rng.permutation(members[k])
-        if size < 1 or len(order) < size + target + held:
+        size, rest = sizes[k], rests[k]
+        if size < 1 or len(rest) < size + held:
+            copies = len(orders[k]) - len(targets[k]) - len(rest)
+            also = f", {copies} of them copies of target images" if copies else ""
             raise InputError(
-                f"class {k} of {images.dataset} must give {size} training (at least 1), {target} "
-                f"target and {held} validation images, got {len(order)} images. Change "
-                f"`images.train_size`, `images.{changes}`, "
-                "`images.target_size` or `images.validation_size`."
+                f"class {k} of {images.dataset} must give {size} training (at least 1), "
+                f"{per_class[k]} target and {held} validation images, got {len(orders[k])} "
+                f"images{also}. Change `images.train_size`, `images.{changes}` (in a benchmark "
+                "that has it `imbalances`), `images.target_size` or `images.validation_size`."
             )
-        parts["target"].append(order[:target])
-        parts["train"].append(order[target : target + size])
-        parts["validation"].append(order[target + size : target + size + held])
+        parts["target"].append(targets[k])
+        parts["train"].append(rest[:size])
+        parts["validation"].append(rest[size : size + held])
     shuffled = {name: rng.permutation(np.concatenate(found)) for name, found in parts.items()}
     test = rng.permutation(np.flatnonzero(np.isin(data.test[1], kept)))
     if len(test) < images.test_size:
@@ -218,6 +221,18 @@ def make_image_sets(images: Images, seed: int) -> ImageSets:
         classes=names,
         brightest=data.brightest,
     )
+
+
+def _no_copies(
+    data: ImageData, targets: dict[int, IntArray], rests: dict[int, IntArray]
+) -> dict[int, IntArray]:
+    """The other images of each class, in their order, but for copies of those of the target set."""
+    pixels = data.train[0]
+    known = {pixels[i].tobytes() for target in targets.values() for i in target}
+    return {
+        k: rest[np.array([pixels[i].tobytes() not in known for i in rest], dtype=bool)]
+        for k, rest in rests.items()
+    }
 
 
 def _labels(images: Images, data: ImageData) -> tuple[IntArray, tuple[str, ...]]:
