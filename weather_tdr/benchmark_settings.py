@@ -1,13 +1,19 @@
 """Settings of a benchmark: methods x degrees of imbalance x seeds on one data set."""
 
-from dataclasses import dataclass, field, replace
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from data_pipelines.errors import InputError
 from data_pipelines.images import Images
+from weather_tdr.fingerprint import METHODS
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import load_method
-from weather_tdr.settings import check_folder_name
+from weather_tdr.settings import check_folder_name, read_changed, read_yaml
 from weather_tdr.train_settings import Train
 
 
@@ -62,7 +68,14 @@ class Benchmark:
                 f"`imbalances` is for images, got {self.imbalances} with `run: {self.run}`. "
                 "Leave one out."
             )
-        if len({images.place for images in self.settings()}) < len(self.imbalances):
+        try:
+            settings = self.settings()
+        except InputError as error:
+            raise InputError(
+                f"`imbalances` must be degrees of imbalance, got {self.imbalances}: {error} "
+                "Change `imbalances`."
+            ) from error
+        if len({images.place for images in settings}) < len(self.imbalances):
             raise InputError(f"`imbalances` must name each degree once, got {self.imbalances}.")
         if min(self.seeds, self.threads) < 1 or self.workers < 0:
             raise InputError(
@@ -100,3 +113,99 @@ class Benchmark:
         if self.images.imbalance == "binary":
             return [replace(self.images, ratio=v) for v in degrees]
         return [replace(self.images, factor=v) for v in degrees]
+
+
+def read_benchmark(
+    path: Path, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+) -> Benchmark:
+    """Reads a benchmark; refuses what is put in place of keys that do not act.
+
+    Args:
+        path: YAML file, which may hold such keys.
+        overrides: of the command line, such as ``["--seeds=2"]``; not with `changes`.
+        changes: keys in place of those of the file, nested as there.
+
+    Raises:
+        InputError: as `read_yaml`, or a key that another one replaces is changed.
+    """
+    if changes is None:
+        made = read_yaml(Benchmark, path, overrides)
+        _refuse_idle(made, [k[2:].split("=")[0] for k in overrides if k.startswith("--")])
+    else:
+        made = read_changed(Benchmark, path, changes)
+        _refuse_idle(made, _keys(changes))
+    return made
+
+
+def identity(benchmark: Benchmark, method: str, data: str) -> str:
+    """A short hash of all that decides a cell but its seed.
+
+    Args:
+        benchmark: with the images and the learning rate of the cell.
+        method: name or path.
+        data: identity of the data.
+    """
+    values = asdict(benchmark)
+    for key in (
+        "name", "output", "imbalances", "methods", "seeds", "learning_rates", "tuning_seeds",
+        "workers", "threads", "run",
+    ):  # fmt: skip
+        del values[key]
+    for key in ("log_every", "checkpoint_every", "keep_checkpoints"):
+        del values["train"][key]
+    for key in ("folder", "download"):
+        del values["images"][key]
+    for key in _idle(replace(benchmark, imbalances=[], learning_rates=[])):
+        part, _, name = key.partition(".")
+        del (values[part] if name else values)[name or part]
+    if benchmark.run:
+        del values["images"]
+    facts = json.dumps([values, asdict(load_method(method)), data, METHODS], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:8]
+
+
+def _idle(benchmark: Benchmark) -> dict[str, str]:
+    """Keys that do not act -> the key that acts in their place."""
+    binary, train = benchmark.images.imbalance == "binary", benchmark.train
+    idle = {"train.seed": "seeds", "train.methods": "methods"}
+    if train.epochs:
+        idle["train.steps"] = "train.epochs"
+    if benchmark.learning_rates:
+        idle["train.learning_rate"] = "learning_rates"
+    if benchmark.run:
+        return idle | {"network": "run"}
+    for key in ("factor",) if binary else ("ratio", "minority", "majority"):
+        idle[f"images.{key}"] = "images.ratio" if binary else "images.factor"
+    if benchmark.imbalances:
+        idle |= dict.fromkeys(("images.ratio", "images.factor"), "imbalances")
+    return idle | {"train.width": "network", "train.dropout": "network"}
+
+
+def _refuse_idle(benchmark: Benchmark, changed: Iterable[str]) -> None:
+    """Refuses changes of keys that do not act.
+
+    Raises:
+        InputError: names the first one, and the key that acts.
+    """
+    idle = _idle(benchmark)
+    for key in changed:
+        acts = "run" if benchmark.run and key.startswith("images.") else idle.get(key)
+        if acts:
+            raise InputError(
+                f"`{key}` must be left out where `{acts}` acts in its place, got "
+                f"{attrgetter(key)(benchmark)} beside `{acts}: {attrgetter(acts)(benchmark)}`. "
+                f"Change `{acts}`."
+            )
+
+
+def _keys(changes: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of nested changes; of settings that were made, those that are not default."""
+    for key, value in changes.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            usual = type(value)()
+            own = [f.name for f in fields(value)]
+            value = {k: v for k in own if (v := getattr(value, k)) != getattr(usual, k)}
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key

@@ -3,14 +3,13 @@
 A finished cell (method, setting, seed) is a file and is never run again.
 """
 
-import hashlib
 import json
 import logging
 import math
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from data_pipelines.schema import SPLITS
 from data_pipelines.store import open_store, store_identity
 from data_pipelines.writing import alone_in, write_atomically
 from weather_tdr import configs_folder
-from weather_tdr.benchmark_settings import Benchmark
+from weather_tdr.benchmark_settings import Benchmark, identity
 from weather_tdr.cells import folder_of, refuse_in_imported_main, run_cells
 from weather_tdr.config import read_config
 from weather_tdr.image_models import make_network
@@ -93,6 +92,7 @@ def run_benchmark(
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
         results = _all_cells(benchmark, command, progress)
+        _warn_of_versions(results)
         score = main_score(results)
         if score not in results:  # all diverged
             results[score] = math.nan
@@ -102,6 +102,17 @@ def run_benchmark(
         figure = methods_figure(results, score, title)
         save_figure(figure, folder / "methods.png")
     return results
+
+
+def _warn_of_versions(results: pd.DataFrame) -> None:
+    """Says so when rows come from different versions of Python and the packages."""
+    if "versions" not in results:
+        return
+    counts = results["versions"].fillna("unknown").value_counts(sort=False)
+    if len(counts) > 1:
+        told = "; ".join(f"{versions} ({n} rows)" for versions, n in counts.items())
+        log.warning("warning: the table has rows of different versions: %s. Delete the files in "
+                    "`cells/` of some to run these again.", told)  # fmt: skip
 
 
 def _all_cells(benchmark: Benchmark, command: str, progress: bool) -> pd.DataFrame:
@@ -261,25 +272,7 @@ def _cells(
     for method in benchmark.methods:
         train = replace(benchmark.train, learning_rate=rates[method])
         changed = replace(benchmark, images=images, train=train)
-        identity = _identity(changed, method, data.identity)
-        path = folder / "cells" / f"{load_method(method).name}-{place}-{identity}.json"
+        own = identity(changed, method, data.identity)
+        path = folder / "cells" / f"{load_method(method).name}-{place}-{own}.json"
         drawn = None if data.store else images
         yield Cell(method, seed, drawn, store, train, path, dict(row))
-
-
-def _identity(benchmark: Benchmark, method: str, data: str) -> str:
-    """A short hash of all that decides a cell but its seed."""
-    values = asdict(benchmark)
-    for key in (
-        "name", "output", "imbalances", "methods", "seeds", "learning_rates", "tuning_seeds",
-        "workers", "threads", "run",
-    ):  # fmt: skip
-        del values[key]
-    for key in ("methods", "seed", "log_every", "checkpoint_every", "keep_checkpoints"):
-        del values["train"][key]
-    for key in ("folder", "download"):
-        del values["images"][key]
-    if benchmark.run:
-        del values["images"], values["network"]
-    facts = json.dumps([values, asdict(load_method(method)), data], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()[:8]

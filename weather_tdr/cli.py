@@ -101,7 +101,7 @@ def _dispatch(argv: list[str]) -> None:
         )
         _tell(folder)
     elif arguments.command == "benchmark":
-        from weather_tdr.benchmark_settings import Benchmark
+        from weather_tdr.benchmark_settings import read_benchmark
         from weather_tdr.benchmarks import run_benchmark
         from weather_tdr.cost_benchmark import CostBenchmark, run_cost
 
@@ -129,7 +129,7 @@ def _dispatch(argv: list[str]) -> None:
             _tell(cost.folder)
         else:
             path = named(arguments.config, configs_folder() / "benchmarks")
-            benchmark = read_yaml(Benchmark, path, overrides)
+            benchmark = read_benchmark(path, overrides)
             said = sys.argv[1:] if argv is None else argv
             command = shlex.join(["weather-tdr", *said])
             run_benchmark(benchmark, command=command, progress=progress)

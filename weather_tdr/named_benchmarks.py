@@ -7,9 +7,9 @@ import pandas as pd
 
 from data_pipelines.errors import unknown_name
 from weather_tdr import configs_folder
-from weather_tdr.benchmark_settings import Benchmark
+from weather_tdr.benchmark_settings import read_benchmark
 from weather_tdr.benchmarks import run_benchmark
-from weather_tdr.settings import named, read_changed
+from weather_tdr.settings import named
 
 
 def benchmark(source: str | Path, *, progress: bool = False, **changes: Any) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def benchmark(source: str | Path, *, progress: bool = False, **changes: Any) -> 
         InputError: no such benchmark, an unknown key, or a cell failed.
     """
     path = named(source, configs_folder() / "benchmarks")
-    return run_benchmark(read_changed(Benchmark, path, changes), progress=progress)
+    return run_benchmark(read_benchmark(path, changes=changes), progress=progress)
 
 
 def measured(name: str) -> pd.DataFrame:

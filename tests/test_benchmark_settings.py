@@ -1,0 +1,151 @@
+"""What a benchmark refuses to have changed, and what makes a cell another cell."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+import weather_tdr
+from data_pipelines.errors import InputError
+from data_pipelines.images import Images, make_image_sets
+from weather_tdr import configs_folder
+from weather_tdr.benchmark_settings import Benchmark, identity, read_benchmark
+from weather_tdr.cli import main
+from weather_tdr.train_settings import Train
+
+BINARY = """
+name: tiny
+images: {minority: [3], majority: [8], ratio: 0.8, factor: 7, train_size: 60, target_size: 6,
+  validation_size: 10}
+imbalances: [0.5, 0.8]
+network: convnet
+methods: [uniform, tdr]
+learning_rates: [0.01, 0.02]
+train: {steps: 20, epochs: 1.0, learning_rate: 0.05, seed: 3, methods: [tdr], width: 8}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(BINARY + f"output: {tmp_path}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "acts"),
+    [
+        ("images.ratio=0.3", "imbalances: [0.5, 0.8]"),
+        ("images.factor=5.0", "imbalances: [0.5, 0.8]"),
+        ("images.ratio=0.8", "imbalances: [0.5, 0.8]"),  # as in the file: it does not act either
+        ("train.steps=7", "train.epochs: 1.0"),
+        ("train.learning_rate=0.3", "learning_rates: [0.01, 0.02]"),
+        ("train.seed=4", "seeds: 5"),
+        ("train.methods=['uniform']", "methods: ['uniform', 'tdr']"),
+        ("train.width=9", "network: convnet"),
+        ("train.dropout=0.4", "network: convnet"),
+    ],
+)
+def test_overrides_that_do_nothing_are_refused(config, capsys, override, acts):
+    key, value = override.split("=")
+    with pytest.raises(SystemExit):
+        main(["benchmark", str(config), "--quiet", f"--{key}", value])
+    err = capsys.readouterr().err
+    assert f"`{key}` must" in err and f"got {value} beside `{acts}`" in err
+    assert f"Change `{acts.split(':')[0]}`" in err
+    part, _, name = key.partition(".")
+    with pytest.raises(InputError, match="beside"):
+        weather_tdr.benchmark(config, **{part: {name: json.loads(value.replace("'", '"'))}})
+
+
+def test_overrides_of_what_acts_are_taken(config):
+    assert read_benchmark(config).train.seed == 3  # files may hold keys that do not act
+    changed = read_benchmark(config, ["--imbalances=[]", "--images.ratio=0.3"])
+    assert [i.degree for i in changed.settings()] == [0.3]
+    changed = read_benchmark(config, ["--learning_rates=[]", "--train.learning_rate", "0.3"])
+    assert changed.train.learning_rate == 0.3
+    changed = read_benchmark(config, ["--train.epochs=0", "--train.steps=7"])
+    assert changed.train.steps == 7
+    whole = read_benchmark(config, changes={"train": Train(epochs=2.0), "imbalances": []})
+    assert whole.train == Train(epochs=2.0)
+    with pytest.raises(InputError, match=r"`train.steps` must"):
+        read_benchmark(config, changes={"train": Train(epochs=2.0, steps=5)})
+    for path in (configs_folder() / "benchmarks").glob("*.yaml"):
+        read_benchmark(path)
+
+
+def test_of_each_kind_of_imbalance_the_other_keys_are_refused(config):
+    few = ["--imbalances=[]", "--images.factor=9"]
+    with pytest.raises(InputError, match=r"`images.factor` .* beside `images.ratio: 0.8`"):
+        read_benchmark(config, few)
+    long = ["--imbalances=[]", "--images.imbalance=long_tailed"]
+    assert read_benchmark(config, [*long, "--images.factor=9"]).images.degree == 9
+    for key in ("ratio=0.3", "minority=[1]", "majority=[2]"):
+        with pytest.raises(InputError, match=r"beside `images.factor: 7.0`"):
+            read_benchmark(config, [*long, f"--images.{key}"])
+    fields = ["--run=demo", "--imbalances=[]"]
+    for key in ("network=lenet5", "images.test_size=5"):
+        with pytest.raises(InputError, match="beside `run: demo`"):
+            read_benchmark(config, [*fields, f"--{key}"])
+    assert read_benchmark(config, [*fields, "--train.width=9"]).train.width == 9
+
+
+def test_errors_name_imbalances_where_they_set_the_degree():
+    with pytest.raises(InputError, match=r"`imbalances` must be degrees .*1.5.*Change"):
+        Benchmark(imbalances=[0.5, 1.5])
+    with pytest.raises(InputError, match=r"`images.ratio` \(in a benchmark that has it `imbal"):
+        make_image_sets(Images(train_size=5000, ratio=0.5), 0)
+
+
+def test_only_what_acts_makes_another_cell(monkeypatch):
+    def cell(benchmark):
+        return identity(benchmark, "tdr", "data")
+
+    plain = Benchmark(methods=["tdr"])
+    by_epochs = replace(plain, train=Train(epochs=2.0))
+    tail = replace(plain, images=Images(imbalance="long_tailed"))
+    same = [
+        (plain, replace(plain, images=Images(factor=7.0))),
+        (plain, replace(plain, train=Train(width=9, dropout=0.1, seed=4, methods=["tdr"]))),
+        (by_epochs, replace(plain, train=Train(epochs=2.0, steps=5))),
+        (tail, replace(plain, images=Images(imbalance="long_tailed", ratio=0.3, minority=[1]))),
+        (plain, replace(plain, imbalances=[0.1, 0.9], seeds=9)),
+    ]
+    for one, other in same:
+        assert cell(one) == cell(other)
+    others = [
+        plain,
+        by_epochs,
+        tail,
+        replace(plain, images=Images(ratio=0.3)),
+        replace(plain, images=Images(minority=[1])),
+        replace(plain, images=Images(imbalance="long_tailed", factor=7.0)),
+        replace(plain, train=Train(steps=5)),
+        replace(plain, train=Train(learning_rate=0.3)),
+        replace(plain, network="lenet5"),
+        replace(plain, run="demo"),
+        replace(plain, run="demo", train=Train(width=9)),
+    ]
+    assert len({cell(other) for other in others}) == len(others)
+    before = cell(plain)
+    monkeypatch.setattr("weather_tdr.benchmark_settings.METHODS", 99)
+    assert cell(plain) != before
+
+
+def test_rows_of_different_versions_are_told(config, caplog):
+    command = [
+        "benchmark", str(config), "--quiet", "--learning_rates=[]", "--imbalances=[]", "--seeds=1",
+        "--train.epochs=0", "--train.steps=5", "--workers=1",
+    ]  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        main(command)
+    assert "different versions" not in caplog.text
+    cell = next((config.parent / "tiny" / "cells").glob("tdr-*.json"))
+    cell.write_text(json.dumps(json.loads(cell.read_text()) | {"versions": "python 2.7"}))
+    with caplog.at_level(logging.WARNING):
+        main(command)
+    told = [r.getMessage() for r in caplog.records if "different versions" in r.getMessage()]
+    versions = set(pd.read_csv(config.parent / "tiny" / "results.csv")["versions"])
+    assert len(told) == 1 and len(versions) == 2 and all(v in told[0] for v in versions)
