@@ -94,7 +94,7 @@ def test_a_whole_field_and_images_have_no_mirror(config_file, tmp_path):
         )
 
 
-def test_what_is_refused_is_not_written(tmp_path, capsys):
+def test_what_is_refused_is_not_written(tmp_path, capsys, caplog):
     folder, _ = draw_imbalanced(name="st", output=str(tmp_path), train_size=60, target_size=4)
     config = folder / "config.yaml"
     before = config.read_bytes()
@@ -105,7 +105,10 @@ def test_what_is_refused_is_not_written(tmp_path, capsys):
         for command in ("run", "train"):
             assert "`train." in refused([command, str(config), override], capsys)
             assert config.read_bytes() == before
+    caplog.set_level(logging.INFO)
     main(["train", str(config), "--train.steps=2", "--quiet"])
+    assert f"{config}, which tells what was run, now holds --train.steps=2" in caplog.text
+    assert read_config(config).train.steps == 2
 
 
 def test_images_do_not_replace_a_run_on_fields(tiny_run, tmp_path, capsys):

@@ -156,7 +156,8 @@ def _dispatch(argv: list[str]) -> None:
         _tell(folder)
     else:
         source = "demo" if arguments.command == "demo" else arguments.config
-        config = read_config(named(source, configs_folder()), overrides)
+        path = named(source, configs_folder())
+        config = read_config(path, overrides)
         if arguments.command == "build":
             run.build(config, progress=progress)
         elif arguments.command == "train":
@@ -167,6 +168,8 @@ def _dispatch(argv: list[str]) -> None:
         else:
             resume = getattr(arguments, "resume", False)
             print(_show(run.run(config, resume=resume, progress=progress)))
+        if overrides and path.resolve() == (config.folder / "config.yaml").resolve():
+            logging.info("%s, which tells what was run, now holds %s", path, " ".join(overrides))
         _tell(config.folder)
 
 
