@@ -76,6 +76,32 @@ def test_overrides_of_what_acts_are_taken(config):
         read_benchmark(path)
 
 
+def test_chosen_rates_are_those_of_their_methods(config):
+    alone = ["--learning_rates=[]"]
+    made = read_benchmark(config, [*alone, "--chosen_rates={tdr: 0.3}"])
+    assert made.rate_of("tdr") == 0.3 and made.rate_of("uniform") == 0.05
+    # Nothing but the rate itself makes a cell another one.
+    plain = read_benchmark(config, alone)
+    assert identity(made, "uniform", "") == identity(plain, "uniform", "")
+    rates = {"chosen_rates": {"tdr": 0.3}, "learning_rates": []}
+    with pytest.raises(InputError, match=r"`train.learning_rate` must .* Change `chosen_rates`"):
+        read_benchmark(config, changes={**rates, "train": {"learning_rate": 0.1}})
+    with pytest.raises(InputError, match=r"`chosen_rates` must .* Change `learning_rates`"):
+        read_benchmark(config, ["--chosen_rates={tdr: 0.3}"])
+    with pytest.raises(InputError, match="Did you mean `focal`"):
+        read_benchmark(config, [*alone, "--chosen_rates={focl: 0.3}"])
+    with pytest.raises(InputError, match="`chosen_rates` must be positive"):
+        read_benchmark(config, [*alone, "--chosen_rates={tdr: 0}"])
+    few = [*alone, "--imbalances=[]", "--seeds=1", "--quiet"]
+    main(["benchmark", str(config), *few])
+    folder = read_benchmark(config).folder
+    cells = set((folder / "cells").iterdir())
+    main(["benchmark", str(config), *few, "--chosen_rates={tdr: 0.3}"])
+    rows = pd.read_csv(folder / "results.csv").set_index("method")["learning_rate"]
+    assert rows.to_dict() == {"uniform": 0.05, "tdr": 0.3}
+    assert len(set((folder / "cells").iterdir()) - cells) == 1  # of `uniform` none
+
+
 def test_of_each_kind_of_imbalance_the_other_keys_are_refused(config):
     few = ["--imbalances=[]", "--images.factor=9"]
     with pytest.raises(InputError, match=r"`images.factor` .* beside `images.ratio: 0.8`"):

@@ -8,11 +8,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.images import Images
 from weather_tdr.fingerprint import METHODS
 from weather_tdr.image_models import make_network
-from weather_tdr.methods.method import load_method
+from weather_tdr.methods.method import load_method, names
 from weather_tdr.settings import check_folder_name, read_changed, read_yaml
 from weather_tdr.train_settings import Train
 
@@ -35,6 +35,8 @@ class Benchmark:
         learning_rates: rates to try for each method, on draws that the table does not use, at the
             largest imbalance; the best on validation is the method's. None: `train.learning_rate`.
         tuning_seeds: number of draws that a rate is tried on.
+        chosen_rates: learning rate of each method by its name, such as `learning_rates` chose
+            before; a method that is not named has `train.learning_rate`.
         workers: processes, one cell each; 0 is as many as the cores serve.
         threads: cores that a cell trains on. More help a large network when cells are fewer than
             cores; the results differ by rounding.
@@ -51,6 +53,7 @@ class Benchmark:
     seeds: int = 5
     learning_rates: list[float] = field(default_factory=list)
     tuning_seeds: int = 2
+    chosen_rates: dict[str, float] = field(default_factory=dict)
     workers: int = 0
     threads: int = 1
     train: Train = field(default_factory=Train)
@@ -92,15 +95,24 @@ class Benchmark:
                 "`learning_rates` and `tuning_seeds` must be positive, got "
                 f"{self.learning_rates} and {self.tuning_seeds}."
             )
+        if min([1.0, *self.chosen_rates.values()]) <= 0:
+            raise InputError(f"`chosen_rates` must be positive, got {self.chosen_rates}.")
+        made = [load_method(method).name for method in self.methods]
+        known = sorted({*names(), *made})
+        if odd := [name for name in self.chosen_rates if name not in known]:
+            raise unknown_name("method in `chosen_rates`", odd[0], known)
         if self.train.choose != "last" or self.train.patience:
             raise InputError(
                 "`train.choose` must be `last` and `train.patience` 0 in a benchmark, where the "
                 f"last step counts, got {self.train.choose} and {self.train.patience}. Leave them "
                 "out."
             )
-        made = [load_method(method).name for method in self.methods]
         if not made or len(set(made)) < len(made):
             raise InputError(f"`methods` must name each method once, got {self.methods}.")
+
+    def rate_of(self, method: str) -> float:
+        """Learning rate of a method, name or path, where none is chosen in the benchmark."""
+        return self.chosen_rates.get(load_method(method).name, self.train.learning_rate)
 
     @property
     def folder(self) -> Path:
@@ -148,14 +160,14 @@ def identity(benchmark: Benchmark, method: str, data: str) -> str:
     values = asdict(benchmark)
     for key in (
         "name", "output", "imbalances", "methods", "seeds", "learning_rates", "tuning_seeds",
-        "workers", "threads", "run",
+        "chosen_rates", "workers", "threads", "run",
     ):  # fmt: skip
         del values[key]
     for key in ("log_every", "checkpoint_every", "keep_checkpoints"):
         del values["train"][key]
     for key in ("folder", "download"):
         del values["images"][key]
-    for key in _idle(replace(benchmark, imbalances=[], learning_rates=[])):
+    for key in _idle(replace(benchmark, imbalances=[], learning_rates=[], chosen_rates={})):
         part, _, name = key.partition(".")
         del (values[part] if name else values)[name or part]
     if benchmark.run:
@@ -171,7 +183,9 @@ def _idle(benchmark: Benchmark) -> dict[str, str]:
     if train.epochs:
         idle["train.steps"] = "train.epochs"
     if benchmark.learning_rates:
-        idle["train.learning_rate"] = "learning_rates"
+        idle |= dict.fromkeys(("train.learning_rate", "chosen_rates"), "learning_rates")
+    elif {load_method(method).name for method in benchmark.methods} & set(benchmark.chosen_rates):
+        idle["train.learning_rate"] = "chosen_rates"
     if benchmark.run:
         return idle | {"network": "run"}
     for key in ("factor",) if binary else ("ratio", "minority", "majority"):

@@ -124,7 +124,7 @@ def _all_cells(benchmark: Benchmark, command: str, progress: bool) -> pd.DataFra
         read = read_images(images.dataset, images.folder, images.download)
         make_network(benchmark.network, size=read.train[0].shape[-1])  # refuses what is too small
         data = _Data(read.digest)
-    rates = dict.fromkeys(benchmark.methods, benchmark.train.learning_rate)
+    rates = {method: benchmark.rate_of(method) for method in benchmark.methods}
     if benchmark.learning_rates:
         rates = _choose_rates(benchmark, data, command, progress)
     wanted = [
