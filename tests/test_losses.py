@@ -117,3 +117,13 @@ def test_deferred_weights_come_in_at_their_step():
         value = rule.step(model, batch)
         wanted = losses.mean() if step < 2 else (rule.weights[batch.groups] * losses).mean()
         torch.testing.assert_close(value, wanted)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_loss_has_a_gradient_where_the_label_is_certain(gamma):
+    logits = torch.tensor([[40.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    focal(gamma)(logits, torch.tensor([0, 0])).sum().backward()
+    assert torch.isfinite(logits.grad).all() and (logits.grad[0].abs() < 1e-20).all()
+    # At even odds: d/dz of (1 - p)^g (-log p), p = 1/2 and dp/dz = 1/4.
+    slope = -gamma * 0.5 ** (gamma - 1) * np.log(2) * 0.25 - 0.5**gamma / 0.5 * 0.25
+    assert float(logits.grad[1, 0]) == pytest.approx(slope)

@@ -106,6 +106,9 @@ def test_wrong_names_get_near_ones(run, tmp_path):
         wt.open_run(tmp_path / "none")
     with pytest.raises(InputError, match="must not be that of a method"):
         run.score(nn.Flatten(), "uniform")
+    for name in ("patches.zarr", "", ".", "../x", "a/b", "figures", "synthetic"):
+        with pytest.raises(InputError, match="`name` of a method or network must be letters"):
+            run.score(nn.Flatten(), name)
 
 
 def test_figures_show_themselves(run):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy
 import pytest
 import torch
 from test_train import toy
@@ -114,3 +115,117 @@ def test_what_a_resumed_training_may_change_and_what_not(tmp_path):
         go(PatchNet(2, 8, 2, width=4), method=method, resume=True)
     with pytest.raises(InputError, match="other settings or data"):
         go(PatchNet(2, 8, 2, width=4), method=own[2], resume=True)
+
+
+class Scaled(torch.nn.Module):
+    """A loss with a number and a tensor of its own."""
+
+    def __init__(self, gamma, weights=(1.0, 1.0)):
+        super().__init__()
+        self.gamma = gamma
+        self.register_buffer("weights", torch.tensor(weights))
+
+    def forward(self, logits, labels):
+        return self.weights[labels] * focal(self.gamma)(logits, labels)
+
+
+class Plain:
+    """The same as an object, and as its method."""
+
+    def __init__(self, gamma):
+        self.gamma = [gamma]
+
+    def __call__(self, logits, labels):
+        return focal(self.gamma[0])(logits, labels)
+
+    def method(self, logits, labels):
+        return self(logits, labels)
+
+
+class Other(Plain):
+    def __call__(self, logits, labels):
+        return 2 * focal(self.gamma[0])(logits, labels)
+
+
+def test_a_loss_is_told_by_what_it_holds_and_does():
+    model = torch.nn.Linear(2, 2)
+
+    def told(loss):
+        return fingerprint(Train(), load_method("uniform"), "", model, loss, None)
+
+    for make in (
+        Scaled,
+        Plain,
+        lambda gamma: Plain(gamma).method,
+        lambda gamma: partial(Plain(gamma)),
+        lambda gamma: Plain(torch.tensor([gamma])),
+        lambda gamma: Plain(numpy.array([[[gamma]]])),
+    ):
+        assert told(make(2.0)) == told(make(2.0)) != told(make(5.0))
+    assert told(Scaled(2.0)) != told(Scaled(2.0, (1.0, 3.0)))
+    assert told(Plain(2.0)) != told(Other(2.0))
+    # A loss that knows the network: what moves in training does not make it another.
+    holds = [Plain(model), torch.nn.Sequential(model), partial(Plain(2.0), model.weight)]
+    before = [told(loss) for loss in holds]
+    with torch.no_grad():
+        model.weight += 1.0
+    assert [told(loss) for loss in holds] == before
+
+
+def test_train_and_target_divided_in_another_way_are_other_data(tmp_path):
+    whole = toy(300, 0)
+
+    def go(cut):
+        parts = (Batch(*(t[s] for t in (whole.patches, whole.labels, whole.groups)))
+                 for s in (slice(cut), slice(cut, None)))  # fmt: skip
+        settings = Train(steps=4, batch=32)
+        return fit(PatchNet(2, 8, 2, width=4), *parts, "tdr_faithful", settings,
+                   folder=tmp_path, resume=True)  # fmt: skip
+
+    go(200)
+    go(200)
+    with pytest.raises(InputError, match="other settings or data"):
+        go(100)
+
+
+@pytest.mark.parametrize(
+    ("method", "begins"),
+    [
+        ("uniform", 0),
+        ("tdr_faithful", 0),
+        ("tdr", 60),
+        ("fine_tune_last_layer", 50),
+        ("deferred_reweighting", 80),
+    ],
+)
+def test_validation_counts_once_the_method_acts(method, begins):
+    """Scores fall all the time: without this, each would end with the network of step 10."""
+    falling = iter(range(1000, 0, -1))
+    settings = Train(steps=100, batch=32, checkpoint_every=10, choose="best", patience=2)
+    history = fit(
+        PatchNet(2, 8, 2, width=4), toy(300, 0), toy(12, 1, 0.5), method, settings,
+        validate=lambda m: float(next(falling)),
+    )  # fmt: skip
+    assert load_method(method).deferred in (0.0, 0.8)
+    assert history.attrs["step"] == begins + 10
+    assert history["step"].iloc[-1] == min(begins + 30, 100)
+    assert history["validation_score"].notna().any()
+
+
+def test_losses_of_the_target_set_are_off_the_device_before_they_are_float64(monkeypatch):
+    """Apple's GPUs have no float64."""
+    doubled, off, shapes = torch.Tensor.double, torch.Tensor.cpu, []
+
+    def double(tensor):
+        shapes.append(("float64", tensor.shape))
+        return doubled(tensor)
+
+    def cpu(tensor):
+        shapes.append(("cpu", tensor.shape))
+        return off(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "double", double)
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    fit(PatchNet(2, 8, 2, width=4), toy(300, 0), toy(12, 1, 0.5), "tdr", Train(steps=1, batch=32))
+    losses = torch.Size([12])
+    assert shapes[shapes.index(("float64", losses)) - 1] == ("cpu", losses)

@@ -13,7 +13,9 @@ from data_pipelines.errors import InputError
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
 from weather_tdr.cells import run_cell
-from weather_tdr.methods.lookahead import trainable
+from weather_tdr.data import Batch
+from weather_tdr.methods.lookahead import look_ahead, trainable
+from weather_tdr.methods.method import Method
 from weather_tdr.methods.per_sample import MetaWeightNet
 from weather_tdr.methods.randomness import Randomness
 from weather_tdr.methods.sample_slopes import frozen_buffers, sample_slopes
@@ -148,3 +150,59 @@ def test_a_target_set_with_missing_values_is_refused_before_the_first_step(metho
     with pytest.raises(InputError, match=r"target loss must be finite before.* target 3,.*1 of"):
         fit(network, (x, y), (few, y[:6]), method, Train(steps=20, batch=10))
     assert all(torch.equal(t, start[k]) for k, t in network.state_dict().items())
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-16, 1e-24, 1e-37])
+def test_a_normalised_move_knows_no_size(size):
+    slope = torch.tensor([1.0, -0.5, 0.2])
+    moved = []
+    for factor in (1.0, size):
+        rule = tdr(torch.full((3,), 1 / 3), update="normalised")
+        rule.moves = 1
+        moved.append(rule._normalised(factor * slope))
+        torch.testing.assert_close(rule.moment, 0.1 * slope / slope.norm())
+    torch.testing.assert_close(*moved)
+    rule.moves = 2
+    rule._normalised(torch.zeros(3))
+    torch.testing.assert_close(rule.moment, 0.09 * slope / slope.norm())
+
+
+def test_the_history_tells_the_rate_of_fine_tuning():
+    recipe = Method("slower", target="fine_tune", fine_tune_rate=0.1)
+    settings = Train(steps=6, batch=10, schedule="constant", learning_rate=0.05, log_every=1)
+    history = fit(linear(), few(50, 0), few(6, 1), recipe, settings)
+    assert history["learning_rate"].tolist() == pytest.approx([0.05] * 3 + [0.005] * 3)
+
+
+def test_a_loss_of_ones_own_takes_targets_that_are_no_classes():
+    x, y = few(50, 0)
+    groups = y.clone()
+    train = Batch(x, y.float(), groups)
+    target = Batch(x[:6] + 1, y[:6].float(), torch.arange(6) % 2)
+    bce = nn.functional.binary_cross_entropy_with_logits
+    rule = Tdr(loss=lambda logits, labels: bce(logits[:, 1], labels, reduction="none"))
+    history = fit(linear(), train, target, rule, Train(steps=20, batch=20))
+    assert history["loss"].notna().all()
+
+
+def test_the_optimisers_lookahead_at_a_rate_of_zero():
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    params = trainable(model)
+    slopes = {k: torch.ones_like(p) for k, p in params.items()}
+    ahead, factors = look_ahead(params, slopes, 0.0, 0.0, optimizer)
+    assert all(torch.equal(ahead[k], p) for k, p in params.items())
+    assert factors is not None and all(
+        (f == 1).all() for f in map(torch.as_tensor, factors.values())
+    )
+
+
+def test_meta_weight_net_of_a_network_in_half_precision_moves():
+    model = linear().bfloat16()
+    batch, target = (Batch(b.patches.bfloat16(), b.labels, b.groups)
+                     for b in (Batch.of(few(20, 0)), Batch.of(few(6, 1))))  # fmt: skip
+    rule = MetaWeightNet(ETA)
+    before = [p.detach().clone() for p in rule.net.parameters()]
+    rule.step(model, batch, target)
+    assert all(p.dtype == torch.float32 for p in rule.net.parameters())
+    assert not torch.equal(before[-1], list(rule.net.parameters())[-1])

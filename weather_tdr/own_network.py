@@ -24,6 +24,7 @@ from weather_tdr.evaluate import EVALUATED, evaluate
 from weather_tdr.ground import cell_of, covered, true_incidents
 from weather_tdr.incident_files import write_incidents
 from weather_tdr.maps import write_map
+from weather_tdr.methods.method import check_name
 from weather_tdr.predictions import write_predictions
 from weather_tdr.rules import RuleScores
 
@@ -44,9 +45,10 @@ def score_network(config: Config, network: nn.Module, name: str, data: str) -> d
         The scores of validation and test.
 
     Raises:
-        InputError: the name is that of a method, or validation holds no incident.
+        InputError: the name is that of a method or no name, or validation holds no incident.
     """
     folder = config.folder / name
+    check_name(name)
     if name in config.train.methods or (folder / "model.json").is_file():
         raise InputError(
             f"`name` must not be that of a method of the run, got `{name}`. Choose another."

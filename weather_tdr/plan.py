@@ -1,5 +1,6 @@
 """What a method means for one training: what is drawn, and what each step does with it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -130,18 +131,28 @@ class Plan:
                 p.requires_grad_(False)
                 self.frozen.append(p)
 
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step, with the factor of fine-tuning."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def finish(self) -> None:
         """Frees the layers that fine-tuning froze."""
         for p in self.frozen:
             p.requires_grad_(True)
         self.frozen = []
 
+    @property
+    def acts_from(self) -> int:
+        """First step of all of the method: of steering, fine-tuning, or what is deferred."""
+        if self.method.target == "fine_tune":
+            return self.tuned_from
+        start = self.method.tdr.start if isinstance(self.stepper, Tdr) else self.method.deferred
+        return math.ceil(start * self.steps)
+
     def steers(self, step: int) -> bool:
         """Whether the target set has begun to act on the training, by steering or fine-tuning."""
-        if self.method.target == "fine_tune":
-            return step >= self.tuned_from
-        start = self.method.tdr.start if isinstance(self.stepper, Tdr) else 0.0
-        return self.method.target == "steer" and step >= start * self.steps
+        return self.method.target in ("steer", "fine_tune") and step >= self.acts_from
 
     def target_loss(self, take: Callable[[Tensor], Batch], index: Tensor) -> float:
         """Mean loss of the target set as the network is now, in evaluation mode.
@@ -157,7 +168,7 @@ class Plan:
             for part in map(take, torch.split(index, PART)):
                 if len(part):  # a rank may have no share
                     losses = losses_of(loss, self.model(part.patches), part.labels)
-                    total += losses.double().sum().cpu()
+                    total += losses.cpu().double().sum()  # some devices lack float64
         return float(ranks.sum_over_ranks([total.float().to(device)])[0]) / len(index)
 
     def row(self, step: int) -> dict[str, float]:
@@ -240,13 +251,14 @@ def make_plan(
     merged = torch.cat([of_train, of_target])
     drawn = merged if method.target == "merge" else of_train
     counts = torch.bincount(drawn, minlength=number)
-    labels = torch.cat([train.labels, target.labels]) if method.target == "merge" else train.labels
-    classes = torch.bincount(
-        labels, minlength=int(max(train.labels.max(), target.labels.max())) + 1
-    )
-    if rule is not None:
+    if rule is None:
+        both = torch.cat([train.labels, target.labels])
+        seen = both if method.target == "merge" else train.labels
+        classes = torch.bincount(seen, minlength=int(both.max()) + 1)
+        loss = make_loss(method.loss, classes, margin_scale(model))
+    else:
         refuse_own(rule, number)
-    loss = make_loss(method.loss, classes, margin_scale(model)) if rule is None else rule.loss
+        loss = rule.loss
     rate, decay = float(optimizer.param_groups[0]["lr"]), decay_of(model, optimizer)
     stepper: Stepper
     if method.weighting == "tdr":

@@ -66,7 +66,9 @@ def fit(
         augment: changes inputs of a batch, given a generator; needed for what `settings.augment`
             names, but for `shift` and `crop_flip`: `augmentation(name, store)`,
             `Strong(mean, std)`.
-        validate: score on validation, higher is better, at each checkpoint; on every rank.
+        validate: score on validation, higher is better, at each checkpoint; on every rank. The
+            best network and `patience` are looked for once steering, fine-tuning or what a method
+            defers has begun.
         names: of the groups, for the history; numbers by default.
         identity: of the data, so that a checkpoint of other data is refused; by default their
             checksum.
@@ -115,7 +117,7 @@ def fit(
     pool = train_set.and_then(target_set)
     groups = pool.groups
     if folder is not None and not identity:
-        identity = digest(pool)
+        identity = f"{len(train_set)} samples of train, {digest(pool)}"
     if isinstance(pool, Batch) and fits(pool.patches.nbytes, device):
         pool = pool.to(device)
     if not model.training:  # else some layers may be meant to stay in evaluation mode
@@ -177,7 +179,7 @@ def fit(
                 "that is not defined, as without an incident there. Set them to `last` and 0, or "
                 "take a longer validation period."
             )
-        if best.look(done, score):
+        if done > plan.acts_from and best.look(done, score):
             if writes:
                 checkpoints.save_best(model, {"step": done, "score": score})
             if settings.choose == "best":
@@ -194,6 +196,8 @@ def fit(
         named = named_samples(pool, of_target, len(train_set))
         told = f"the target loss must be finite before the first step, got {named}"
         raise InputError(f"{told}. Fill their missing values, or take them out.")
+    if plan.acts_from and (settings.choose == "best" or settings.patience):
+        say.info("validation counts from step %d of `%s` on", plan.acts_from, recipe.name)
     begun = time.perf_counter() - seconds
     try:
         like = take(torch.zeros(plan.batches.batch).long(), None).patches
@@ -238,7 +242,7 @@ def fit(
                 watch.count(groups[index])
 
                 if check or done % settings.log_every == 0:
-                    row = {"step": done, "loss": float(value), "learning_rate": rate}
+                    row = {"step": done, "loss": float(value), "learning_rate": plan.learning_rate}
                     row |= plan.row(step) | watch.shares()
                     if check and validate is not None:
                         with average.shown() if average else nullcontext():

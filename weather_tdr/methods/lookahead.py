@@ -187,7 +187,7 @@ def look_ahead(
             )
         u, slope = update(p, inner[name], group, optimizer.state.get(p, {}))
         rate = float(group["lr"])
-        slopes[name] = slope * (rate / learning_rate)
+        slopes[name] = slope * (rate / learning_rate if rate != learning_rate else 1.0)
         shrink = group["weight_decay"] if _is_decoupled(optimizer, group) else 0.0
         ahead[name] = p * (1 - rate * shrink) - rate * u
         if detach:

@@ -42,7 +42,7 @@ def focal(gamma: float = 2.0) -> Loss:
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         plain = cross_entropy(logits, labels)
-        return (1.0 - torch.exp(-plain)).clamp(min=0.0) ** gamma * plain
+        return (1.0 - torch.exp(-plain)).clamp(min=1e-12) ** gamma * plain
 
     return loss
 

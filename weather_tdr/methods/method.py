@@ -25,6 +25,7 @@ Weighting = Literal[
     "meta_weight_net",
 ]
 TUNING = ("fine_tune_share", "fine_tune_rate", "fine_tune_layers")
+TAKEN = ("figures", "synthetic")  # folders of a run
 STEERED = ("tdr", "learning_to_reweight", "meta_weight_net")
 
 
@@ -66,11 +67,7 @@ class Method:
             InputError: with the reason.
         """
         check_kinds(self, f"{self.name}: ")
-        if not re.fullmatch(r"\w[\w +-]*", self.name) or self.name == "figures":
-            raise InputError(
-                f"`name` of a method must be letters, digits, `_`, `-` and `+`, since a folder of "
-                f"the run gets it, and not `figures`, got `{self.name}`. Choose another."
-            )
+        check_name(self.name)
         if not self.fine_tune_rate > 0:
             raise InputError(
                 f"{self.name}: `fine_tune_rate` must be positive, got {self.fine_tune_rate}."
@@ -130,6 +127,20 @@ class Method:
             "steer": "train, target steers" + (", then joins" if joins else ""),
             "fine_tune": "train, then target",
         }[self.target]
+
+
+def check_name(name: str) -> None:
+    """Refuses a name of a method, or of a network beside them, that no folder of a run can have.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not re.fullmatch(r"\w[\w +-]*", name) or name in TAKEN:
+        raise InputError(
+            "`name` of a method or network must be letters, digits, `_`, `-` and `+`, since it "
+            f"names a folder of the run, and not {' or '.join(TAKEN)}, got `{name}`. Choose "
+            "another."
+        )
 
 
 def names() -> list[str]:

@@ -172,13 +172,15 @@ class MetaWeightNet:
         return values
 
     def _move_to(self, like: Tensor) -> None:
-        """Brings Theta and its moments to the network's device and type."""
-        if (p := next(self.net.parameters())).device == like.device and p.dtype == like.dtype:
+        """Brings Theta and its moments to the network's device and type, of 32 bits at least."""
+        # Not in half precision, in which small steps of Theta would be none.
+        kind = torch.promote_types(torch.float32, like.dtype.to_real())
+        if (p := next(self.net.parameters())).device == like.device and p.dtype == kind:
             return
-        self.net.to(like)
+        self.net.to(like.device, kind)
         for values in self.optimizer.state.values():
             for key in ("exp_avg", "exp_avg_sq"):
-                values[key] = values[key].to(like)
+                values[key] = values[key].to(like.device, kind)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs."""

@@ -19,6 +19,7 @@ __all__ = ["Tdr", "TdrSettings"]
 
 log = logging.getLogger(__name__)
 MEMORY = 0.9  # of the running mean of normalised hypergradients
+TINY = 1e-15  # length of a hypergradient whose squares float32 does not hold exactly
 HIGHEST = 100.0  # upper limit of a weight in the projection of the reference implementation
 
 
@@ -259,6 +260,9 @@ class Tdr:
 
     def _normalised(self, slope: Tensor) -> Tensor:
         norm = slope.norm()
+        if norm < TINY:  # whose square has vanished
+            slope = slope / slope.abs().max().clamp(min=torch.finfo(slope.dtype).tiny)
+            norm = slope.norm()
         self.moment = MEMORY * self.moment + (1 - MEMORY) * slope / norm.clamp(min=1e-30)
         return self._softmax(self.settings.alpha * self.moment / (1 - MEMORY**self.moves))
 

@@ -24,7 +24,7 @@ class TdrSettings:
         floor: no weight falls below this share of 1/groups.
         pull: share of the logits (relative to equal weights) lost at each move, so that weights
             stay away from the corners; not for `projected`.
-        average: share of the old in the running mean of the weights that is used; 0 is none.
+        average: share of each move that is left out: w <- average w + (1 - average) moved.
         realise: the weights as factors in the `loss`; as sampling `shares` of the groups in each
             batch; or `split` between both: sampled half way to equal shares, the rest in the loss.
         lag: a new weight acts from the next step on, not in the step that found it, which saves a
