@@ -37,6 +37,7 @@ def open_fields(
     hemisphere_sign: Sequence[str] = (),
     standard_names: Sequence[str] = (),
     period: str = "",
+    name_of_period: str = "fields.period",
 ) -> xr.DataArray:
     """Opens NetCDF or GRIB files or a Zarr store as one lazy array of canonical fields.
 
@@ -51,6 +52,7 @@ def open_fields(
         standard_names: CF standard name of each of `variables`, to look them up by when the file
             has no such name.
         period: FIRST/LAST: the only times to look at, with those that lags reach back to.
+        name_of_period: for errors.
 
     Returns:
         float32, dims ``(time, variable, latitude, longitude)``, dask-backed; what is wrong
@@ -67,7 +69,7 @@ def open_fields(
     opened, unread = open_files(paths)
     dataset = canonical_coordinates(opened)
     if period:
-        dataset = _within(dataset, period, lags)
+        dataset = _within(dataset, period, lags, name_of_period)
     named = {*variables, *map(canonical_name, (*variables, *standard_names))} - {""}
     dataset, findings = time_findings(
         dataset,
@@ -103,14 +105,14 @@ def open_fields(
     return stacked.assign_coords({"variable": names, **described})
 
 
-def _within(dataset: xr.Dataset, period: str, lags: Sequence[str]) -> xr.Dataset:
-    first, last = interval("fields.period", period)
+def _within(dataset: xr.Dataset, period: str, lags: Sequence[str], name: str) -> xr.Dataset:
+    first, last = interval(name, period)
     reach = pd.Timedelta(hours=min(lag_hours(lag) for lag in lags))
     inside = dataset.sel(time=slice(first + reach, last))
     if inside.sizes["time"] == 0:
         times = dataset.indexes["time"]
         raise InputError(
-            f"`fields.period` must overlap the fields, got {period} for {times[0]} to {times[-1]}."
+            f"`{name}` must overlap the fields, got {period} for {times[0]} to {times[-1]}."
         )
     return inside
 

@@ -31,6 +31,7 @@ def follow(
     speed_km_h: float,
     missed_steps: int,
     longest_hours: float = np.inf,
+    least_km: float = 0.0,
 ) -> IntArray:
     """Number of the track of each position, from 1 on in order of time.
 
@@ -43,6 +44,7 @@ def follow(
         speed_km_h: no track is faster.
         missed_steps: a track may be missing at so many steps in a row.
         longest_hours: a track that is missing for longer has ended.
+        least_km: a track may go so far at any speed, such as to the next position of a map.
     """
     track = np.zeros(len(found), dtype=np.int64)
     latitude, longitude = (found[k].to_numpy() for k in ("latitude", "longitude"))
@@ -56,7 +58,8 @@ def follow(
             latitude[last][:, None], longitude[last][:, None], latitude[here], longitude[here]
         )
         hours = (times[now] - times[step[last]]) / HOUR
-        km[(km > speed_km_h * hours[:, None]) | (hours[:, None] > longest_hours)] = np.inf
+        reach = np.maximum(speed_km_h * hours, least_km)[:, None]
+        km[(km > reach) | (hours[:, None] > longest_hours)] = np.inf
         pairs = best_pairs(km)
         for i, j in pairs:
             track[here[j]] = track[last[i]]

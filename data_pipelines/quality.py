@@ -175,6 +175,21 @@ def read_block(
     return check_block(values, fields, times)
 
 
+def loaded(fields: xr.DataArray) -> xr.DataArray:
+    """Lazy fields in memory, as of one time or of some; the times that cannot be read are missing.
+
+    Args:
+        fields: any dims; with ``time``, the times are read one by one where reading them fails.
+    """
+    try:
+        return fields.compute()
+    except READ_ERRORS:
+        if fields.sizes.get("time", 1) > 1:
+            one_by_one = [loaded(fields.isel(time=[k])) for k in range(fields.sizes["time"])]
+            return xr.concat(one_by_one, dim="time")
+        return fields.copy(data=np.full(fields.shape, np.nan, dtype=np.float32))
+
+
 def findings_of(fields: xr.DataArray) -> list[Finding]:
     """What opening found: the attribute ``findings`` of canonical fields."""
     return [Finding(**found) for found in json.loads(fields.attrs.get("findings", "[]"))]

@@ -14,7 +14,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.fields import select_variable
 from data_pipelines.incidents import REQUIRED, read_catalogue
 from data_pipelines.opening import is_url, open_files
-from data_pipelines.quality import Finding, limits, limits_of
+from data_pipelines.quality import Finding, limits, limits_of, loaded
 from data_pipelines.schema import FloatArray, IntArray, is_global
 from data_pipelines.time_axis import time_findings
 
@@ -202,7 +202,7 @@ def refuse_impossible(fields: xr.DataArray) -> None:
     Raises:
         InputError: most values of a variable are impossible, so that its units must be wrong.
     """
-    few = fields.isel(time=sampled_steps(np.arange(fields.sizes["time"]))).to_numpy()
+    few = loaded(fields.isel(time=sampled_steps(np.arange(fields.sizes["time"])))).to_numpy()
     for k, (low, high) in enumerate(limits_of(fields)):
         known = few[:, k][np.isfinite(few[:, k])]
         if len(known) and ((known < low) | (known > high)).mean() > IMPOSSIBLE:

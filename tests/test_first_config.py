@@ -1,5 +1,6 @@
 """A first configuration from a user's own files: what it chooses, and that it runs."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -52,8 +53,9 @@ def test_it_runs_as_it_is(odd_files, tmp_path, monkeypatch, capsys):
     fields, catalogue = odd_files
     main(["init", "mine.yaml", "--fields", str(fields), "--catalogue", str(catalogue)])
     assert "mine.yaml" in capsys.readouterr().out
-    main(["check", "mine.yaml"])
-    assert "It will run" in capsys.readouterr().out
+    main(["check", "mine.yaml", "--train.steps=5", "--name", "two words"])
+    command = "weather-tdr run mine.yaml --train.steps=5 --name 'two words'"
+    assert re.search(rf"It will run( \(warnings: \d+\))?: {command}\n", capsys.readouterr().out)
     tiny = ["--train.methods=[tdr]", "--train.steps=5", "--train.width=6", "--maps.figures=0"]
     # Without pressure no rules on pressure are evaluated, which take most of the time.
     main(["run", "mine.yaml", "--quiet", "--fields.variables=[vo850]", *tiny])

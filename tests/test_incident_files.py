@@ -92,6 +92,13 @@ def test_an_empty_table_makes_files_that_open(tmp_path):
     assert to_trajectories(table()[:0], "x").sizes["trajectory"] == 0
 
 
+@pytest.mark.parametrize(("areas", "what"), [(False, "half of the highest"), (True, "threshold")])
+def test_what_an_area_is(tmp_path, areas, what):
+    write_incidents(table(), tmp_path, "a test", areas=areas)
+    with xr.open_dataset(tmp_path / "incidents.nc") as back:
+        assert what in back["area_km2"].attrs["long_name"]
+
+
 @pytest.mark.parametrize("names", [["2026001", ""], ["0012", "0013"], ["2026E12", "NA"], ["", ""]])
 def test_names_of_storms_come_back_as_they_were(tmp_path, names):
     written = table(2).assign(storm_id=names)

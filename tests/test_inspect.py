@@ -146,6 +146,14 @@ def test_paths_that_hold_nothing_known(tmp_path, capsys):
     assert "empty.nc, which is empty" in fails(capsys, "inspect", tmp_path / "empty.nc")
 
 
+def test_times_that_have_no_dates_are_said_in_a_line(tmp_path, capsys):
+    field = make_field(np.linspace(0, 30, 4), np.linspace(0, 30, 4), steps=3)
+    field = field.assign_coords(time=("time", [0, 1, 2], {"units": "months since 1850-01-01"}))
+    field.to_netcdf(tmp_path / "climatology.nc")
+    text = fails(capsys, "inspect", tmp_path / "climatology.nc")
+    assert "climatology.nc" in text and "time" in text and len(text.splitlines()) == 1
+
+
 def test_a_file_of_a_run_points_to_its_folder(tiny_run, capsys):
     for name in ("model.json", "model.safetensors", "history.csv", "figures/reliability.png"):
         (path,) = (tiny_run / "uniform").glob(name)

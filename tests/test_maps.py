@@ -240,6 +240,45 @@ def test_written_map_is_cf(small_files, tmp_path):
         for axis in ("latitude", "longitude", "time"):
             assert back[axis].attrs["standard_name"] == axis
         np.testing.assert_array_equal(back["incident_probability"].values, found.values)
+    with xr.open_dataset(tmp_path / "map.nc", decode_cf=False) as raw:
+        for axis in ("latitude", "longitude", "time"):  # CF 2.5.1: coordinates miss nothing
+            assert "_FillValue" not in raw[axis].attrs
+        limits = [raw["incident_probability"].attrs[k] for k in ("valid_min", "valid_max")]
+        assert [k.dtype for k in limits] == [raw["incident_probability"].dtype] * 2
+
+
+def noise(model, west, points, spacing, rows):
+    """One time of fields for a detector."""
+    values = np.random.default_rng(0).standard_normal((1, 4, rows, points))
+    return xr.DataArray(
+        values.astype("f4"),
+        dims=("time", "variable", "latitude", "longitude"),
+        coords={
+            "time": [np.datetime64("2001-01-01", "ns")],
+            "latitude": 75.0 - spacing * np.arange(rows),
+            "longitude": west + spacing * np.arange(points),
+            **{k: ("variable", v) for k, v in model.variables.items()},
+        },
+    )
+
+
+def test_positions_around_the_globe_have_no_gap():
+    """90 columns do not divide by 4: positions 16 degrees apart would leave one gap of 24."""
+    model = detector(16, 4, spacing=4.0)
+    fields = noise(model, 0.0, 90, 4.0, 20)
+    found = incident_map(model, fields, resolution="stride")
+    xr.testing.assert_identical(found, incident_map(model, fields, resolution="grid"))
+    assert found.sizes["longitude"] == 90
+
+
+@pytest.mark.parametrize(
+    ("west", "points", "first"), [(120, 54, 120), (300, 30, -60), (0, 40, 0), (-180, 60, -180)]
+)
+def test_longitudes_of_regions(west, points, first):
+    """5 degrees apart: ascending, from the western edge on, and not below -180."""
+    model = detector(5, 1)
+    east = incident_map(model, noise(model, west, points, 5.0, 8))["longitude"].to_numpy()
+    np.testing.assert_allclose(east, first + 10.0 + 5.0 * np.arange(points - 4))
 
 
 def test_first_block_may_have_as_many_channels_as_there_are_variables():

@@ -18,6 +18,7 @@ from weather_tdr import coastlines as coast
 from weather_tdr.calibration import Calibration
 from weather_tdr.maps import Maps
 from weather_tdr.model_files import load_detector
+from weather_tdr.plots.maps import _east
 from weather_tdr.plots.scene import Window
 from weather_tdr.products import draw_maps, inside_map, lowest_pressure
 
@@ -194,6 +195,31 @@ def test_coastlines_are_never_fetched(monkeypatch, tmp_path):
             assert -180 <= longitude.min() < -170 and 83 < latitude.max() < 84  # Greenland
     finally:
         coast.coastlines.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("west", "columns", "wanted"),
+    [
+        (0.0, 36, (-5.0, 355.0)),
+        (8.75, 36, (3.75, 363.75)),
+        (-180.0, 36, (-185.0, 175.0)),
+        (300.0, 8, (-60.0, 10.0)),  # a region across Greenwich
+        (120.0, 28, (120.0, 390.0)),  # one that is wider than half the globe
+    ],
+)
+def test_the_window_of_a_field(west, columns, wanted):
+    field = xr.DataArray(
+        np.zeros((3, columns)), dims=("latitude", "longitude"),
+        coords={"latitude": [50.0, 40.0, 30.0], "longitude": west + 10.0 * np.arange(columns)},
+    )  # fmt: skip
+    window = Window.of(field)
+    assert (window.west, window.east) == wanted and (window.south, window.north) == (30.0, 50.0)
+
+
+def test_longitudes_beside_an_axis():
+    told = [_east(degrees, None) for degrees in (-190.0, -180.0, -37.5, 0.0, 350.0, 360.0, 390.0)]
+    minus = "\N{MINUS SIGN}"
+    assert told == ["170", f"{minus}180", f"{minus}37.5", "0", "350", "360", "30"]
 
 
 @pytest.mark.parametrize("first", [0.0, 5.0, 8.75])

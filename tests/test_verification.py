@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weather_tdr.candidates import apart_km
 from weather_tdr.intervals import BLOCK_DAYS, count_intervals, storm_blocks
 from weather_tdr.maps import Maps
 from weather_tdr.scores import wilson_interval
@@ -221,6 +223,25 @@ def test_a_track_ends_with_its_winter():
     assert list(with_tracks(found, times, Maps())["track_id"]) == [1, 1, 2, 2]
     assert list(with_tracks(found, times, Maps(missed_steps=0))["track_id"]) == [1, 2, 3, 3]
     assert list(with_tracks(found[:1], found["time"].to_numpy()[:1], Maps())["track_id"]) == [1]
+
+
+def test_a_track_may_always_go_to_the_next_position_of_a_coarse_map():
+    """50 km/h on positions 5 degrees apart, each hour at the nearest."""
+    times = pd.date_range("2001-01-01", periods=48, freq="h")
+    east = 5.0 * np.round((300 + 0.45 * np.arange(48)) / 5)
+    found = pd.DataFrame({"time": times, "latitude": 0.0, "longitude": east})
+    alone = with_tracks(found, times.to_numpy(), Maps())
+    assert alone["track_id"].nunique() == len(np.unique(east)) > 3
+    coarse = xr.DataArray(
+        np.zeros((3, 5)), coords={"latitude": [5.0, 0.0, -5.0], "longitude": 5.0 * np.arange(5)},
+        dims=("latitude", "longitude"),
+    )  # fmt: skip
+    apart = apart_km(coarse)
+    assert apart == pytest.approx(np.hypot(5, 5) * 111.2, rel=1e-3)
+    assert with_tracks(found, times.to_numpy(), Maps(), apart)["track_id"].nunique() == 1
+    # But not to one beyond it.
+    jump = found[:2].assign(longitude=[300.0, 310.0])
+    assert with_tracks(jump, times.to_numpy(), Maps(), apart)["track_id"].nunique() == 2
 
 
 @pytest.mark.parametrize("blocks", [1, 5, 40])

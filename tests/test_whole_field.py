@@ -97,6 +97,37 @@ def test_new_fields_and_another_region(run, tmp_path, capsys):
     assert "15 x 17 points from 50 north, 355 east on, got 14 x 17" in capsys.readouterr().err
 
 
+def test_a_catalogue_of_positions_is_judged_by_time(run, tmp_path):
+    """The lows lie far from the middle of the field, which is where its one incident is said."""
+    folder, _, rain = run
+    heavy = rain[rain["tp"] >= 10]
+    days = pd.DatetimeIndex(heavy["time"]) + pd.Timedelta("12h")
+    names = [f"low {k}" for k in range(len(days))]
+    table = pd.DataFrame({"time": days, "latitude": 49.0, "longitude": 10.0, "storm_id": names})
+    second = table[::3].assign(latitude=37.0, longitude=-4.0)  # two at a time
+    second["storm_id"] += " too"
+    pd.concat([table, second]).sort_values("time").to_csv(tmp_path / "lows.csv", index=False)
+    config = CONFIG.format(folder=tmp_path).replace(f"{tmp_path}/fields.nc", f"{folder}/fields.nc")
+    rule, rest = config.index("incidents:"), config.index("patches:")
+    where = f"incidents: {{rule: catalogue, catalogue: {tmp_path}/lows.csv}}\n"
+    (tmp_path / "lows.yaml").write_text(config[:rule] + where + config[rest:])
+    main(["run", str(tmp_path / "lows.yaml"), "--quiet"])
+    for name in ("uniform", "closed_contour_rule"):
+        scores = json.loads((tmp_path / "rain" / name / "scores.json").read_text())["test"]
+        matched = scores["incident_matching"]
+        of_times = scores["hits"] + scores["misses"]
+        assert matched["hits"] + matched["misses"] == of_times > 3
+        assert matched["hits"] > 0.7 * of_times
+
+
+def test_a_period_without_fields_is_named_as_it_was_given(run, capsys):
+    folder, _, _ = run
+    with pytest.raises(SystemExit):
+        main(["map", str(folder / "rain" / "uniform"), str(folder / "fields.nc"),
+              "--period", "1990-01-01/1990-12-31", "--quiet"])  # fmt: skip
+    assert "`period` must overlap the fields, got 1990" in capsys.readouterr().err
+
+
 def test_networks_for_patches_that_are_no_squares():
     for size in ((15, 17), (21, 24), (16, 40)):
         model = PatchNet(2, size, 4, width=4).eval()
@@ -123,12 +154,38 @@ def test_labelled_incidents_are_the_connected_patches():
     )
     table.loc[[24, 25, 47], "label"] = 1
     table.loc[[24, 25, 47], "incident_id"] = ["wide", "wide", "small"]
-    got = labelled_incidents(table.sample(frac=1, random_state=0))
+    got = labelled_incidents(table.sample(frac=1, random_state=0), (5.0, 5.0))
     assert got["area_km2"][0] / got["area_km2"][1] == pytest.approx(2 * 0.643 / 0.819, rel=1e-3)
     assert list(got["time"]) == [pd.Timestamp("2001-01-02")] * 2
     np.testing.assert_allclose(got[["latitude", "longitude"]].iloc[1], [35.0, 35.0])
     assert abs(got["longitude"][0] - 12.5) < 1e-9
     assert list(got["storm_id"]) == ["wide", "small"]
+
+
+def test_regions_on_both_sides_of_what_has_no_patch_do_not_touch():
+    """A column at 15 and a row at 40 that no patch ever has, as of land in sea temperatures."""
+    rows, columns = np.indices((4, 7)).reshape(2, -1)
+    table = pd.DataFrame(
+        {
+            "time": pd.Timestamp("2001-01-01"),
+            "latitude": 50.0 - 5 * rows,
+            "longitude": 5.0 * columns,
+            "label": 0,
+            "incident_id": "",
+        }
+    )
+    for name, north, east in (("A", 50, 10), ("B", 50, 20), ("C", 35, 10)):
+        here = (table["latitude"] == north) & (table["longitude"] == east)
+        table.loc[here, ["label", "incident_id"]] = [1, name]
+    table.loc[(table["latitude"] == 45) & (table["longitude"] == 10), ["label", "incident_id"]] = [
+        1, "A",
+    ]  # fmt: skip
+    table = table[(table["longitude"] != 15) & (table["latitude"] != 40)]
+    got = labelled_incidents(table, (5.0, 5.0)).set_index("storm_id")
+    assert sorted(got.index) == ["A", "B", "C"]
+    assert got["longitude"].to_dict() == pytest.approx({"A": 10.0, "B": 20.0, "C": 10.0})
+    cell = 6371.0**2 * np.deg2rad(5) * np.diff(np.sin(np.deg2rad([32.5, 37.5])))[0]
+    assert got.loc["C", "area_km2"] == pytest.approx(cell, rel=1e-3)
 
 
 def test_labelled_incidents_of_a_region_across_greenwich():
@@ -142,5 +199,5 @@ def test_labelled_incidents_of_a_region_across_greenwich():
             "incident_id": "",
         }
     )
-    got = labelled_incidents(table)
+    got = labelled_incidents(table, (5.0, 5.0))
     assert sorted(got["longitude"]) == pytest.approx([340.0, 357.5])

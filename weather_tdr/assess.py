@@ -237,7 +237,8 @@ def score_incidents(
         threshold = threshold if np.isnan(chosen) else chosen
     peaks, times = of_split["test"].peaks, of_split["test"].times
     found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
-    found, true, matched = verify(with_tracks(found, times, maps), truth["test"], times, maps)
+    found = with_tracks(found, times, maps, of_split["test"].apart_km)
+    found, true, matched = verify(found, truth["test"], times, maps)
     curve = incident_curve(peaks, truth["test"], maps)
     write_atomically(folder / "incident_curve.csv", curve.to_csv(index=False))
     return found, true, {"threshold": threshold, "radius_km": maps.radius_km, **matched}

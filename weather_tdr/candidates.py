@@ -58,6 +58,20 @@ def find_peaks(field: xr.DataArray, separation_km: float, floor: float) -> pd.Da
     return table
 
 
+def apart_km(field: xr.DataArray) -> float:
+    """Widest diagonal between neighbouring positions of a map, km; 0 of a single position."""
+    if field["latitude"].size * field["longitude"].size < 2:
+        return 0.0
+    north, east = (
+        float(np.abs(np.diff(field[axis])).min())
+        if field[axis].size > 1
+        else float(field.attrs.get(f"cell_{axis}", 0.0))
+        for axis in AXES[1:]
+    )
+    widest = float(np.cos(np.deg2rad(np.abs(field["latitude"]).min())))
+    return float(np.hypot(north, east * widest)) * KM_PER_DEGREE
+
+
 def _steps(field: xr.DataArray) -> npt.NDArray[np.float64]:
     return np.asarray(field.transpose(*AXES).to_numpy(), dtype=np.float64)
 
@@ -162,12 +176,14 @@ def find_regions(
     return table.sort_values(["time", "probability"], ascending=[True, False], ignore_index=True)
 
 
-def labelled_incidents(samples: pd.DataFrame) -> pd.DataFrame:
+def labelled_incidents(samples: pd.DataFrame, cell: tuple[float, float]) -> pd.DataFrame:
     """Connected regions of incident patches: the truth where no catalogue has positions.
 
     Args:
         samples: ``time, latitude, longitude, label, incident_id`` of every patch position of some
             times.
+        cell: degrees of latitude and of longitude of a central cell: where it has no patch, such as
+            over land, two regions do not touch.
 
     Returns:
         As `find_regions`; ``storm_id`` is the incident that the patches belong to over all times.
@@ -179,7 +195,8 @@ def labelled_incidents(samples: pd.DataFrame) -> pd.DataFrame:
         west = east[(int(np.argmax(gaps)) + 1) % len(east)]
         around = (samples["longitude"] - west) % 360.0 + west
         samples = samples.assign(longitude=np.round(around, 6))
-    axes = [np.unique(samples[k])[:: -1 if k == "latitude" else 1] for k in AXES[1:]]
+    axes = [_without_gaps(np.unique(samples[k]), c) for k, c in zip(AXES[1:], cell, strict=True)]
+    axes[0] = axes[0][::-1]
     some = samples[samples["time"].isin(samples.loc[samples["label"] == 1, "time"])]
     times = np.unique(some["time"])
     labels = xr.DataArray(
@@ -190,6 +207,14 @@ def labelled_incidents(samples: pd.DataFrame) -> pd.DataFrame:
     names = np.full(labels.shape, "", dtype=object)
     names[tuple(at)] = some["incident_id"]
     return find_regions(labels, 0.5, names)
+
+
+def _without_gaps(values: FloatArray, spacing: float) -> FloatArray:
+    """Ascending positions, and those between them that have none."""
+    place = np.round((values - values[0]) / spacing).astype(int)
+    filled = np.round(values[0] + spacing * np.arange(place[-1] + 1), 6)
+    filled[place] = values
+    return np.asarray(filled)
 
 
 def _centre(latitude: FloatArray, longitude: FloatArray, weight: FloatArray) -> tuple[float, float]:

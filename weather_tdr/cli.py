@@ -203,7 +203,8 @@ def _check(source: str, overrides: Sequence[str]) -> None:
     if facts.errors:
         sys.exit(2)
     warned = f" (warnings: {len(facts.warnings)})" if facts.warnings else ""
-    print(f"\nIt will run{warned}: weather-tdr run {source}")
+    command = shlex.join(["weather-tdr", "run", source, *overrides])
+    print(f"\nIt will run{warned}: {command}")
 
 
 def _show(table: Any) -> str:

@@ -28,10 +28,11 @@ def true_incidents(config: Config, store: xr.Dataset, split: str) -> pd.DataFram
         split: `validation` or `test`.
 
     Returns:
-        ``time, latitude, longitude``, and ``storm_id`` from a catalogue.
+        ``time, latitude, longitude``, and ``storm_id`` from a catalogue. Of whole fields, whose map
+        is a number a time, one a time at most, in the middle.
     """
-    if config.incidents.rule != "catalogue":
-        return labelled_incidents(sample_table(store, split))
+    if config.incidents.rule != "catalogue" or store.attrs["grid"].get("whole_field"):
+        return labelled_incidents(sample_table(store, split), cell_of(store))
     catalogue = read_catalogue(config.incidents.catalogue)
     incidents = catalogue[select_rows(catalogue, config.incidents.where)]
     here = at_times(incidents, times_of(store, split), config.incidents.match_time)

@@ -26,7 +26,7 @@ OBSERVED: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-def write_incidents(found: pd.DataFrame, folder: Path, source: str) -> None:
+def write_incidents(found: pd.DataFrame, folder: Path, source: str, *, areas: bool = False) -> None:
     """Writes `incidents.csv`, `incidents.geojson` and `incidents.nc`.
 
     Args:
@@ -34,11 +34,12 @@ def write_incidents(found: pd.DataFrame, folder: Path, source: str) -> None:
             if known.
         folder: where to.
         source: what found them, for the metadata.
+        areas: they are whole regions at or above the threshold, not peaks.
     """
     write_atomically(folder / "incidents.csv", found.to_csv(index=False))
     write_atomically(folder / "incidents.geojson", json.dumps(to_geojson(found)) + "\n")
     with written_whole(folder / "incidents.nc") as partial:
-        to_trajectories(found, source).to_netcdf(partial, engine="netcdf4")
+        to_trajectories(found, source, areas=areas).to_netcdf(partial, engine="netcdf4")
 
 
 def read_incidents(path: Path) -> pd.DataFrame:
@@ -70,12 +71,13 @@ def to_geojson(found: pd.DataFrame) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def to_trajectories(found: pd.DataFrame, source: str) -> xr.Dataset:
+def to_trajectories(found: pd.DataFrame, source: str, *, areas: bool = False) -> xr.Dataset:
     """Incidents as CF trajectories, a contiguous ragged array: one track after the other.
 
     Args:
         found: as `write_incidents` takes it.
         source: what found them.
+        areas: as of `write_incidents`.
 
     Source: CF conventions 1.10, H.4.3, contiguous ragged array representation of trajectories.
     """
@@ -99,6 +101,8 @@ def to_trajectories(found: pd.DataFrame, source: str) -> xr.Dataset:
     for name, described in OBSERVED.items():
         if name in ordered:
             values = ordered[name].to_numpy(dtype=np.float64)
+            if areas and name == "area_km2":
+                described = described | {"long_name": "area at or above the threshold"}
             dataset[names.get(name, name)] = ("obs", values, described)
     if "matched" in ordered:
         flags = {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": "no yes"}

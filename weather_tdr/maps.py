@@ -4,9 +4,10 @@ import json
 import logging
 import math
 import shutil
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,10 @@ from tqdm import tqdm
 
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.errors import InputError
-from data_pipelines.quality import Finding, check_block, findings_of, joined
+from data_pipelines.quality import Finding, findings_of, joined, read_block
 from data_pipelines.schema import PatchGrid, duration_hours
 from data_pipelines.writing import written_whole
-from weather_tdr.candidates import KM_PER_DEGREE
+from weather_tdr.candidates import AXES, KM_PER_DEGREE, apart_km
 from weather_tdr.dense import dense_log_odds
 from weather_tdr.model_files import Detector
 
@@ -40,7 +41,7 @@ class Maps:
         tolerance: largest difference in time of the two, such as 6h.
         separation_km: least distance of two incidents of one time; 0 is the height of a central
             cell, in which a network cannot tell two apart, or `radius_km` if that is more.
-        speed_km_h: no track is faster.
+        speed_km_h: no track is faster, but that it may go to a neighbouring position of the map.
         missed_steps: a track may be missing at so many time steps in a row.
         figures: number of figures of the strongest incidents.
         animation: whether to make `incidents.gif` of the whole period.
@@ -88,22 +89,10 @@ class Maps:
 
         A map with a point a patch cannot say better than that where an incident is.
         """
-        if found_map["latitude"].size * found_map["longitude"].size < 2:
-            return self
-        north, east = (
-            float(np.abs(np.diff(found_map[axis])).min())
-            if found_map[axis].size > 1
-            else float(found_map.attrs[f"cell_{axis}"])
-            for axis in ("latitude", "longitude")
-        )
-        widest = float(np.cos(np.deg2rad(np.abs(found_map["latitude"]).min())))
-        reach = math.ceil(0.5 * math.hypot(north, east * widest) * KM_PER_DEGREE)
+        reach = math.ceil(0.5 * apart_km(found_map))
         if reach <= self.radius_km:
             return self
-        log.info(
-            "incidents match within %d km: the positions of the map are %g x %g degrees apart",
-            reach, north, east,
-        )  # fmt: skip
+        log.info("incidents match within %d km: the map has no nearer positions", reach)
         return replace(self, radius_km=float(reach))
 
     def separation(self, cell_latitude: float) -> float:
@@ -129,13 +118,14 @@ def incident_map(
         detector: trained network.
         fields: canonical, as `open_fields` gives them.
         resolution: `stride` gives the positions of the training patches; `grid` shifts them by
-            every offset below the stride, so that there is one position a grid point.
+            every offset below the stride, so that there is one position a grid point, as on
+            a globe with columns that do not divide by the stride.
         progress: shows a progress bar.
 
     Returns:
         ``incident_probability (time, latitude, longitude)``, float32, units 1; longitudes ascend
-        from [-180, 360) on and stay below 360. The attribute ``findings`` (JSON), if there, tells
-        which values were infinite or impossible.
+        from [-180, 360) on, and stay below 360 where they can. The attribute ``findings`` (JSON),
+        if there, tells which values were infinite, impossible or unreadable.
 
     Raises:
         InputError: the fields differ from those of training.
@@ -147,8 +137,11 @@ def incident_map(
     stride, whole = detector.grid["stride"], detector.whole_field
     size = 0 if whole else detector.grid["size"]
     grid = PatchGrid(latitude, longitude, size, stride, whole)
-    step = stride if whole or resolution == "stride" else 1
     wraps = grid.is_global and not whole
+    step = stride if whole or resolution == "stride" else 1
+    if wraps and len(longitude) % step:
+        log.info("the map has each grid point: %d do not divide by %d", len(longitude), step)
+        step = 1
     north, east = grid.positions(step)
     rows, columns = len(north), len(east)
     device = next(detector.model.parameters()).device
@@ -159,7 +152,7 @@ def incident_map(
     bar = tqdm(total=int(ends[-1]), desc="incident map", disable=not progress, mininterval=1.0)
     for first, last in zip(ends - chunks, ends, strict=True):
         here = fields.isel(time=slice(first, last))
-        block, wrong = check_block(here.to_numpy(), here, pd.DatetimeIndex(here.indexes["time"]))
+        block, wrong = read_block(here, pd.DatetimeIndex(here.indexes["time"]))
         findings += [found for found in wrong if found.problem != "missing"]
         for begin in range(0, len(block), STEPS_AT_ONCE):
             values = block[begin : begin + STEPS_AT_ONCE]
@@ -171,7 +164,7 @@ def incident_map(
             parts.append(calibrated.astype(np.float32))
             bar.update(len(values))
     bar.close()
-    if not wraps and east[-1] >= 360.0:  # a region across Greenwich begins west of it
+    if not wraps and east[-1] >= 360.0 and east[0] >= 180.0:  # across Greenwich, from west of it
         east -= 360.0
     cell = grid.shape if whole else (stride, stride)
     found = xr.DataArray(
@@ -186,8 +179,8 @@ def incident_map(
         attrs={
             "long_name": "probability of an incident in the central cell of the patch",
             "units": "1",
-            "valid_min": 0.0,
-            "valid_max": 1.0,
+            "valid_min": np.float32(0.0),
+            "valid_max": np.float32(1.0),
             "cell_latitude": cell[0] * grid.dlat,
             "cell_longitude": cell[1] * grid.dlon,
             "calibration": detector.calibration.kind,
@@ -292,8 +285,9 @@ def write_map(found: xr.DataArray, path: Path, source: str, threshold: float) ->
         "source": source,
         "threshold": threshold,
     }
-    encoding = {
-        found.name: {"zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.nan}
-    }
+    encoding: dict[Hashable, dict[str, Any]] = {axis: {"_FillValue": None} for axis in AXES[1:]}
+    encoding[found.name] = {
+        "zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.nan
+    }  # fmt: skip
     with written_whole(path) as partial:
         dataset.to_netcdf(partial, encoding=encoding, engine="netcdf4")

@@ -17,7 +17,7 @@ from weather_tdr.assess import (
     score_incidents,
     write_scores,
 )
-from weather_tdr.candidates import find_peaks
+from weather_tdr.candidates import apart_km, find_peaks
 from weather_tdr.comparison import OWN
 from weather_tdr.config import Config
 from weather_tdr.evaluate import EVALUATED, evaluate
@@ -66,7 +66,10 @@ def score_network(config: Config, network: nn.Module, name: str, data: str) -> d
         apart = settings.separation(cell_of(store)[0])
         peaks = {
             s: RuleScores(
-                covered(find_peaks(found, apart, floor), store), np.empty(0), found["time"].values
+                covered(find_peaks(found, apart, floor), store),
+                np.empty(0),
+                found["time"].values,
+                apart_km(found),
             )
             for s, found in maps.items()
         }

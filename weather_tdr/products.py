@@ -11,10 +11,10 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.cluster import Cluster
-from data_pipelines.quality import limits
+from data_pipelines.quality import limits, loaded
 from data_pipelines.schema import PRESSURE, great_circle_km
 from data_pipelines.writing import write_atomically
-from weather_tdr.candidates import KM_PER_DEGREE, find_peaks, find_regions
+from weather_tdr.candidates import KM_PER_DEGREE, apart_km, find_peaks, find_regions
 from weather_tdr.incident_files import write_incidents
 from weather_tdr.maps import Maps, incident_map_on, write_map
 from weather_tdr.model_files import Detector
@@ -93,7 +93,7 @@ def draw_maps(
         peaks = peaks_of(found_map, detector, maps)
         peaks = peaks if ground is None else ground(peaks)
         found = peaks[peaks["probability"] >= threshold].reset_index(drop=True)
-    found = with_tracks(found, times, maps)
+    found = with_tracks(found, times, maps, apart_km(found_map))
     lags = pressure_lags(fields)
     pressure = None if lags is None else lags[0]
     if pressure is not None and not detector.whole_field:
@@ -108,7 +108,8 @@ def draw_maps(
             curve = incident_curve(peaks, truth, maps)
             write_atomically(folder / "incident_curve.csv", curve.to_csv(index=False))
     found = found[[c for c in COLUMNS if c in found]]
-    write_incidents(found, folder, f"weather-tdr, network trained with {detector.method}")
+    by = f"weather-tdr, network trained with {detector.method}"
+    write_incidents(found, folder, by, areas=detector.areas)
     for old in [*(folder / "figures").glob("incident_*.png"), folder / "incidents.gif"]:
         old.unlink(missing_ok=True)
     if detector.whole_field:
@@ -189,7 +190,7 @@ def lowest_pressure(
     lowest = np.full(len(found), np.nan)
     low, high = limits(PRESSURE, "", "Pa")
     for time, here in found.groupby("time").indices.items():
-        field = pressure.sel(time=time).transpose("latitude", "longitude")
+        field = loaded(pressure.sel(time=time)).transpose("latitude", "longitude")
         values = field.where((field >= low) & (field <= high)).to_numpy() / 100.0
         for k in here:
             row = found.iloc[k]

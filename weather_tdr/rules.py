@@ -12,13 +12,14 @@ import xarray as xr
 from scipy.ndimage import minimum_filter
 from tqdm import tqdm
 
+from data_pipelines.quality import loaded
 from data_pipelines.schema import (
     EARTH_RADIUS_KM,
     FloatArray,
     is_global,
     is_pressure,
 )
-from weather_tdr.candidates import AXES, find_peaks
+from weather_tdr.candidates import AXES, apart_km, find_peaks
 
 RADII_KM = (300.0, 600.0, 900.0, 1200.0)  # of the closed contour; one is chosen on validation
 FLOOR_HPA = 0.1  # of an incident, below any threshold
@@ -34,11 +35,13 @@ class RuleScores:
             hPa, stands where a network's have their probability.
         samples: score of each patch, hPa, shape (n,): the highest in its central cell.
         times: all time steps.
+        apart_km: of two neighbouring positions.
     """
 
     peaks: pd.DataFrame
     samples: FloatArray
     times: npt.NDArray[np.datetime64]
+    apart_km: float = 0.0
 
 
 def pressure_lags(fields: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None] | None:
@@ -94,13 +97,13 @@ def apply_rule(
     with tqdm(total=len(times), desc=title, disable=not progress) as bar:
         for first in range(0, len(times), STEPS_AT_ONCE):
             block = slice(first, first + STEPS_AT_ONCE)
-            scores = scores_of(*(field.isel(time=block).compute() for field in fields))
+            scores = scores_of(*(loaded(field.isel(time=block)) for field in fields))
             found = find_peaks(scores, separation_km, FLOOR_HPA)
             peaks.append(one_a_time(found, scores) if whole else found)
             here = (step >= first) & (step < first + STEPS_AT_ONCE)
             score[here] = cell_scores(scores, samples[here], cell)
             bar.update(scores.sizes["time"])
-    return RuleScores(pd.concat(peaks, ignore_index=True), score, times)
+    return RuleScores(pd.concat(peaks, ignore_index=True), score, times, apart_km(fields[0]))
 
 
 def deepening(now: xr.DataArray, earlier: xr.DataArray) -> xr.DataArray:

@@ -270,7 +270,9 @@ def map_fields(
         )
     if threshold is not None:
         detector.incident_threshold = threshold
-    fields = open_fields(list(paths), **detector.open_arguments(), period=period)
+    fields = open_fields(
+        list(paths), **detector.open_arguments(), period=period, name_of_period="period"
+    )
     for found in findings_of(fields):
         log.warning("%s", found.line())
     for line in unchecked(fields):

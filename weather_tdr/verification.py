@@ -104,7 +104,9 @@ def choose_incident_threshold(
     return thresholds[int(np.abs(number - wanted).argmin())]
 
 
-def with_tracks(found: pd.DataFrame, times: npt.NDArray[np.datetime64], maps: Maps) -> pd.DataFrame:
+def with_tracks(
+    found: pd.DataFrame, times: npt.NDArray[np.datetime64], maps: Maps, apart_km: float = 0.0
+) -> pd.DataFrame:
     """The table with ``track_id``, from 1 on.
 
     Args:
@@ -112,10 +114,12 @@ def with_tracks(found: pd.DataFrame, times: npt.NDArray[np.datetime64], maps: Ma
         times: all time steps of the map.
         maps: highest speed and missed steps of a track. It ends where the steps are further apart
             than usual, as between two winters.
+        apart_km: of two neighbouring positions: a track may always go to the next.
     """
     gaps = np.diff(times) / HOUR
     longest = 1.01 * (maps.missed_steps + 1) * float(np.median(gaps)) if len(gaps) else np.inf
-    return found.assign(track_id=follow(found, times, maps.speed_km_h, maps.missed_steps, longest))
+    number = follow(found, times, maps.speed_km_h, maps.missed_steps, longest, apart_km)
+    return found.assign(track_id=number)
 
 
 def verify(

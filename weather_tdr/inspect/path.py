@@ -73,6 +73,15 @@ def _is_store(folder: Path) -> bool:
     return "store_version" in about.get("attributes", {}) or (folder / "patches").is_dir()
 
 
+def _is_map(path: Path) -> bool:
+    """Whether a NetCDF file is an incident map; no map where it cannot be read."""
+    try:
+        with xr.open_dataset(path, engine=engine_of(path), decode_times=False) as opened:
+            return "incident_probability" in opened
+    except (OSError, RuntimeError, ValueError):
+        return False  # opening fields says why
+
+
 def _inspect_file(path: Path) -> Facts:
     if path.stat().st_size == 0:
         raise InputError(f"PATH must hold {READABLE}, got {path}, which is empty.")
@@ -80,13 +89,11 @@ def _inspect_file(path: Path) -> Facts:
         raise InputError(
             f"{path} is a configuration. Use `weather-tdr check {path}` to see what it would do."
         )
-    if engine_of(path) is not None:
-        with xr.open_dataset(path, engine=engine_of(path)) as opened:
-            is_map = "incident_probability" in opened
-        return inspect_map(path) if is_map else inspect_fields(str(path))
     with path.open("rb") as opened_file:
-        if opened_file.read(4) == b"GRIB":
+        if opened_file.read(4) == b"GRIB":  # which xarray would leave an index beside
             return inspect_fields(str(path))
+    if engine_of(path) is not None:
+        return inspect_map(path) if _is_map(path) else inspect_fields(str(path))
     try:
         table = path.with_suffix(".csv")  # GeoJSON of incidents has the table beside it
         if {"probability", "track_id"} <= set(read_table(path).columns) and table.is_file():

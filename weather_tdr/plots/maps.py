@@ -160,6 +160,7 @@ def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False
     )
     axes.set_facecolor(NO_MAP)  # where there is no probability
     axes.set(xlim=(window.west, window.east), ylim=(window.south, window.north))
+    axes.xaxis.set_major_formatter(_east)
     draw_coastlines(axes, window)
     if scene.pressure is not None:
         _contours(axes, window.cut(scene.pressure), labels=labels)
@@ -175,6 +176,12 @@ def draw_scene(axes: Axes, scene: Scene, window: Window, *, labels: bool = False
     axes.set_aspect("auto")
     axes.grid(color="0.9", linewidth=0.5)
     return mesh
+
+
+def _east(degrees: float, _: object) -> str:
+    """A longitude beside an axis, from -180 to 360 also on a map that goes beyond."""
+    turned = degrees + 360.0 if degrees < -180.0 else degrees - 360.0 * (degrees > 360.0)
+    return f"{turned:g}".replace("-", "\N{MINUS SIGN}")
 
 
 def draw_coastlines(axes: Axes, window: Window) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from data_pipelines.quality import loaded
 from data_pipelines.schema import is_global
 
 HALF_WIDTH, HALF_HEIGHT = 40.0, 22.0  # degrees, of the map around an incident
@@ -58,7 +59,7 @@ class Scene:
         return cls(
             probability.sel(time=time),
             found[found["time"] == time],
-            pressure=None if pressure is None else pressure.sel(time=time).compute(),
+            pressure=None if pressure is None else loaded(pressure.sel(time=time)),
             truth=None if truth is None else truth[truth["time"] == time],
             trail=trail,
         )
@@ -102,10 +103,10 @@ class Window:
         """All that a field covers."""
         longitude, latitude = field["longitude"], field["latitude"]
         west, east = float(longitude.min()), float(longitude.max())
+        turn = 360.0 if west >= 180.0 and east > 360.0 else 0.0
         if is_global(longitude.to_numpy()):
             half = (east - west) / (2 * (longitude.size - 1))
             west, east = west - half, east + half
-        turn = 360.0 if west >= 0 and east > 360.0 else 0.0
         return cls(west - turn, east - turn, float(latitude.min()), float(latitude.max()))
 
     @classmethod
