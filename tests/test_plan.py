@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from test_train import toy
 from torch.nn.functional import cross_entropy
 
+from data_pipelines.errors import InputError
 from data_pipelines.schema import GROUPS, LABELS
 from weather_tdr.fit_inputs import by_weight
 from weather_tdr.methods.method import Method, load_method
+from weather_tdr.methods.tdr import TdrSettings
 from weather_tdr.models import PatchNet
 from weather_tdr.plan import make_plan
 from weather_tdr.sampling import Batches, Shuffled, split_batch
@@ -54,6 +56,31 @@ def test_what_each_use_of_the_target_set_draws(method, early, late):
     assert all(plan.draw(s)[1].min() >= 300 for s in (0, 99))  # the target batch
 
 
+@pytest.mark.parametrize("eta", ["scheduled", "initial"])
+def test_the_rate_of_the_lookahead(eta):
+    """dT/dw = -eta <G, v>: at a hundredth of the rate a hundredth, unless eta stays."""
+    settings = TdrSettings(every=1, eta=eta)
+    recipe = Method("own", weighting="tdr", target="steer", tdr=settings)
+    found = []
+    for rate in (1e-3, 1e-5):
+        torch.manual_seed(0)
+        plan, pool = planned(recipe)
+        plan.optimizer.param_groups[0]["weight_decay"] = 0.0
+        plan.step(0, rate, pool[torch.arange(300)], pool[torch.arange(300, 312)])
+        assert plan.learning_rate == rate
+        found.append(plan.stepper.hypergradient)
+    factor = 100.0 if eta == "scheduled" else 1.0
+    torch.testing.assert_close(found[0], factor * found[1], rtol=0.02, atol=1e-7)
+    assert found[0].abs().max() > 1e-5
+    # The reference implementation keeps that of the start.
+    assert load_method("tdr_faithful").tdr.eta == "initial"
+
+
+def test_an_eta_of_its_own_is_for_a_lookahead_without_the_optimiser():
+    with pytest.raises(InputError, match=r"`tdr.eta: initial` is for `lookahead: sgd`"):
+        TdrSettings(eta="initial", lookahead="optimizer")
+
+
 def test_tdr_draws_its_shares_and_lets_the_target_set_join_at_the_end():
     plan, pool = planned("tdr")
     plan.stepper.weights = torch.tensor([0.1, 0.3, 0.6])
@@ -74,7 +101,7 @@ def test_the_stepper_knows_what_the_equations_need():
     plan, pool = planned("tdr_faithful")
     plan.step(0, 0.07, pool[torch.arange(50)], pool[torch.arange(300, 312)])
     rule = plan.stepper
-    assert (rule.learning_rate, rule.steps_in_all) == (0.07, 100)
+    assert (rule.learning_rate, rule.steps_in_all) == (0.1, 100)  # `eta: initial`
     assert rule.l2 == dict.fromkeys(dict(plan.model.named_parameters()), 0.01)
     assert rule.optimizer is plan.optimizer and plan.optimizer.param_groups[0]["lr"] == 0.07
 

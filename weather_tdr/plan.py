@@ -120,7 +120,8 @@ class Plan:
                     module.eval()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if isinstance(self.stepper, Tdr | MetaWeightNet):
+        steady = isinstance(self.stepper, Tdr) and self.stepper.settings.eta == "initial"
+        if isinstance(self.stepper, Tdr | MetaWeightNet) and not steady:
             self.stepper.learning_rate = rate
         return (self.tuner if tuning else self.stepper).step(self.model, batch, target)
 

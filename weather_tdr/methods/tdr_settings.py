@@ -32,6 +32,8 @@ class TdrSettings:
         hypergradient: `auto`, `per_group`, `forward_mode`, `double_backward`,
             `finite_difference`.
         lookahead: `sgd`, or `optimizer`: with the momentum or moments of the optimiser.
+        eta: learning rate of the lookahead, in `fit`: `scheduled`, or `initial`: that before any
+            schedule, all the time (the reference implementation).
         target_l2: whether the weight decay enters the target loss as L2.
         finish: share of the last steps in which the target set joins the training batches; the
             weights stand still then.
@@ -48,6 +50,7 @@ class TdrSettings:
     lag: bool = False
     hypergradient: Way = "auto"
     lookahead: Literal["sgd", "optimizer"] = "sgd"
+    eta: Literal["scheduled", "initial"] = "scheduled"
     target_l2: bool = False
     finish: float = 0.0
 
@@ -77,6 +80,12 @@ class TdrSettings:
             raise InputError(
                 "`tdr.pull` acts on logits, which `update: projected` has not. "
                 "Use `exponentiated` or `normalised`."
+            )
+
+        if self.lookahead == "optimizer" and self.eta == "initial":
+            raise InputError(
+                "`tdr.eta: initial` is for `lookahead: sgd`; the step of the optimiser has its own "
+                "rate. Leave one of them out."
             )
 
     def moves(self, steps: int) -> bool:
