@@ -99,6 +99,13 @@ FASHION = (
 )  # fmt: skip
 
 
+# The first labels of the files that have the same names, as published.
+FIRST_LABELS = {
+    "mnist": {"train": "5041921314", "test": "7210414959"},
+    "fashion_mnist": {"train": "9003027255", "test": "9211614657"},
+}
+
+
 def _read_idx_set(dataset: str, folder: str, download: bool) -> ImageData:
     parts = {}
     for split, files in IDX_FILES.items():
@@ -110,6 +117,14 @@ def _read_idx_set(dataset: str, folder: str, download: bool) -> ImageData:
                 f"the {split} files of {dataset} must hold as many labels as images, got shapes "
                 f"{labels.shape} and {images.shape}. Fetch them again."
             )
+        first = "".join(map(str, labels[:10]))
+        for other, known in FIRST_LABELS.items():
+            if other != dataset and first == known[split]:
+                raise InputError(
+                    f"`images.dataset: {dataset}` must have files of its own, got labels of "
+                    f"{split} that are those of `{other}`. Set `images.folder` to where the files "
+                    f"of {dataset} lie."
+                )
         parts[split] = images[:, None], labels.astype(np.int64)
     names = FASHION if dataset == "fashion_mnist" else tuple(map(str, range(10)))
     return ImageData(parts["train"], parts["test"], names)
@@ -157,11 +172,16 @@ CIFAR = {  # folder, train files, test file, file of names, key of labels, key o
 def _read_cifar(dataset: str, folder: str, download: bool) -> ImageData:
     inside, train, test, meta, label_key, name_key = CIFAR[dataset]
     archive = next(iter(PUBLISHED[dataset].files))
-    path = find(dataset, (inside, archive), folder, download)
-    files = _members(path, inside, {*train, test, meta})
-    absent = sorted({*train, test, meta} - set(files))
-    if absent:
-        raise InputError(f"{path} lacks {', '.join(absent)}. Fetch {archive} again.")
+    wanted = {*train, test, meta}
+
+    def lacking(found: Path) -> str:
+        absent = sorted(n for n in wanted if found.is_dir() and not (found / n).is_file())
+        return f"lacks {', '.join(absent)}" if absent else ""
+
+    path = find(dataset, (inside, archive), folder, download, lacking)
+    files = _members(path, inside, wanted)
+    if absent := sorted(wanted - set(files)):
+        raise InputError(f"{path} lacks {', '.join(absent)}. Delete it, and fetch {archive} again.")
 
     def rows(names: Iterable[str]) -> tuple[Pixels, Labels]:
         images, labels = [], []

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,13 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("weather-tdr"))
 
 
-def find(dataset: str, names: Iterable[str], folder: str, download: bool = False) -> Path:
+def find(
+    dataset: str,
+    names: Iterable[str],
+    folder: str,
+    download: bool = False,
+    unfit: Callable[[Path], str] = lambda _: "",
+) -> Path:
     """The first of the named files that is there; fetched if it is not, and may be.
 
     Args:
@@ -86,6 +92,7 @@ def find(dataset: str, names: Iterable[str], folder: str, download: bool = False
         folder: where to look; empty for the usual places.
         download: whether it may be fetched, into a folder named after the data set in `folder`, or
             in the cache folder.
+        unfit: why something of that name cannot be taken; "" where it can.
 
     Raises:
         InputError: there is none, or it could not be fetched.
@@ -97,10 +104,10 @@ def find(dataset: str, names: Iterable[str], folder: str, download: bool = False
         for name in names:
             if not (place / name).exists():
                 continue
-            other = _owner_of(place / name, dataset)
-            if not other:
+            reason = _owner_of(place / name, dataset) or unfit(place / name)
+            if not reason:
                 return place / name
-            others += f" {place / name} is that of `{other}`."
+            others += f" {place / name} {reason}."
     published = PUBLISHED.get(dataset)
     fetchable = [] if published is None else [n for n in names if n in published.files]
     if download and published is not None and fetchable:
@@ -116,7 +123,7 @@ def find(dataset: str, names: Iterable[str], folder: str, download: bool = False
 
 
 def _owner_of(path: Path, dataset: str) -> str:
-    """The other data set whose file this is: MNIST and Fashion-MNIST have the same names."""
+    """Says whose file this is, if not its own: MNIST and Fashion-MNIST have the same names."""
     zipped = path.with_name(path.name.removesuffix(".gz") + ".gz")  # torchvision keeps both
     path = zipped if zipped.exists() else path
     hashes = {
@@ -127,7 +134,8 @@ def _owner_of(path: Path, dataset: str) -> str:
     if len(hashes) < 2:
         return ""
     md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    return next((k for k, known in hashes.items() if md5 == known and k != dataset), "")
+    others = (k for k, known in hashes.items() if md5 == known and k != dataset)
+    return next((f"is that of `{other}`" for other in others), "")
 
 
 def _fetch(published: Published, name: str, folder: Path) -> Path:

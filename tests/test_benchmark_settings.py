@@ -13,6 +13,7 @@ from data_pipelines.images import Images, make_image_sets
 from weather_tdr import configs_folder
 from weather_tdr.benchmark_settings import Benchmark, identity, read_benchmark
 from weather_tdr.cli import main
+from weather_tdr.plots.imbalance import imbalance_figure
 from weather_tdr.train_settings import Train
 
 BINARY = """
@@ -175,3 +176,14 @@ def test_rows_of_different_versions_are_told(config, caplog):
     told = [r.getMessage() for r in caplog.records if "different versions" in r.getMessage()]
     versions = set(pd.read_csv(config.parent / "tiny" / "results.csv")["versions"])
     assert len(told) == 1 and len(versions) == 2 and all(v in told[0] for v in versions)
+
+
+def test_a_mean_of_the_seeds_that_did_not_diverge_is_not_drawn():
+    rows = [("a", 10.0, 0.6), ("a", 10.0, 0.8), ("a", 20.0, 0.5), ("a", 20.0, float("nan")),
+            ("b", 10.0, 0.4), ("b", 10.0, 0.5), ("b", 20.0, 0.3), ("b", 20.0, 0.5)]  # fmt: skip
+    results = pd.DataFrame(rows, columns=["method", "imbalance", "score"]).assign(dataset="x")
+    (axes,) = imbalance_figure(results, "score").axes
+    drawn = {c.get_label(): c.lines[0].get_ydata() for c in axes.containers}
+    assert set(drawn) == {"a (1 diverged)", "b"}
+    assert drawn["a (1 diverged)"][0] == pytest.approx(0.7)
+    assert pd.isna(drawn["a (1 diverged)"][1]) and drawn["b"][1] == pytest.approx(0.4)

@@ -108,7 +108,7 @@ def test_other_names_do_not_go_on_with_a_history(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "..", "../out", "a/b", "patches.zarr", "figures", " "])
 def test_names_of_methods_are_those_of_folders(name):
-    with pytest.raises(InputError, match="`name` of a method must be letters"):
+    with pytest.raises(InputError, match="`name` of a method or network must be letters"):
         Method(name)
     assert Method("mine-2 + more").name == "mine-2 + more"
 

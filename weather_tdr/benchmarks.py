@@ -105,14 +105,14 @@ def run_benchmark(
 
 
 def _warn_of_versions(results: pd.DataFrame) -> None:
-    """Says so when rows come from different versions of Python and the packages."""
-    if "versions" not in results:
-        return
-    counts = results["versions"].fillna("unknown").value_counts(sort=False)
-    if len(counts) > 1:
-        told = "; ".join(f"{versions} ({n} rows)" for versions, n in counts.items())
-        log.warning("warning: the table has rows of different versions: %s. Delete the files in "
-                    "`cells/` of some to run these again.", told)  # fmt: skip
+    """Says so when rows come from different versions of Python and the packages, or devices."""
+    for column in [c for c in ("versions", "device") if c in results]:
+        counts = results[column].fillna("unknown").value_counts(sort=False)
+        if len(counts) > 1:
+            told = "; ".join(f"{value} ({n} rows)" for value, n in counts.items())
+            log.warning("warning: the table has rows of different %s: %s. Delete the files in "
+                        "`cells/` of some to run these again.",
+                        column if column == "versions" else "devices", told)  # fmt: skip
 
 
 def _all_cells(benchmark: Benchmark, command: str, progress: bool) -> pd.DataFrame:

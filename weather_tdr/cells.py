@@ -187,6 +187,7 @@ def run_cell(
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "commit": commit(),
         "versions": VERSIONS,
+        "device": f"{device.type}, {settings.precision}",
     }
     if not network:
         of_test = store["label"].to_numpy()[store["split"].to_numpy() == SPLITS.index("test")]

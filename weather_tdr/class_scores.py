@@ -60,8 +60,13 @@ def balanced_accuracy(said: Labels, label: Labels) -> float:
 def rare_classes(counts: Labels) -> Labels:
     """The rarest third of the classes, at least one, with all that are as rare.
 
+    Of two it is the second, which incidents and the `minority` of binary images are, also where
+    training holds as many of them, or more.
+
     Args:
         counts: training samples of each class, shape (classes,).
     """
+    if len(counts) == 2:
+        return np.array([1])
     limit = np.sort(counts)[max(len(counts) // 3, 1) - 1]
     return np.flatnonzero(counts <= limit)

@@ -28,13 +28,15 @@ def imbalance_figure(
     methods = by_score(results, score)
     for number, method in enumerate(methods):
         of_method = results[results["method"] == method].groupby("imbalance")[score]
-        mean, spread = of_method.mean(), of_method.std(ddof=1)
+        lost = int(results.loc[results["method"] == method, score].isna().sum())
+        whole = of_method.count() == of_method.size()  # none of the seeds has diverged
+        mean, spread = of_method.mean().where(whole), of_method.std(ddof=1).where(whole)
         # Beside each other: most methods are closer than their spread.
         shift = (number - (len(methods) - 1) / 2) * 0.5 / len(methods)
         axes.errorbar(
             [place[v] + shift for v in mean.index], mean, yerr=np.nan_to_num(spread),
             fmt=f"{MARKERS[number % len(MARKERS)]}-", color=colour_of(number), markersize=5,
-            linewidth=0.9, capsize=2, label=method,
+            linewidth=0.9, capsize=2, label=f"{method} ({lost} diverged)" if lost else method,
         )  # fmt: skip
     if published is not None:
         known = published[published["score"] == score]
