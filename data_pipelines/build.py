@@ -32,7 +32,9 @@ from data_pipelines.settings import Fields, Incidents, Patches, Splits, store_se
 from data_pipelines.statistics import from_sums
 from data_pipelines.store import fingerprint, same_build, store_identity
 from data_pipelines.store_writer import StoreWriter
+from data_pipelines.survey import refuse_impossible
 from data_pipelines.target_set import assign_splits, refuse_early
+from data_pipelines.writing import alone_in
 
 log = logging.getLogger(__name__)
 # By rule, of background, hard negatives and incidents.
@@ -83,6 +85,7 @@ def build_store(
     array = open_fields(**fields.arguments())
     for line in unchecked(array):
         log.warning("%s", line)
+    refuse_impossible(array)  # before all of it is read
     labeller = make_labeller(incidents, fields, Path(path).parent, progress=progress)
     groups = groups or Groups()
     return build_from(
@@ -183,11 +186,13 @@ def build_from(
     refuse_early(plan.listing, splits.target_per_group)
     job = plan.job(path)
     writer = StoreWriter(path, job.layout, job.shape, "float32", store_identity(attributes))
-    todo = writer.begin()
-    if 0 < len(todo) < len(job.bounds):
-        log.info("%d of %d parts are there already", len(job.bounds) - len(todo), len(job.bounds))
-    compute(build_part, job, todo, cluster or Cluster(), title="building", progress=progress)
-    return _finish(writer, plan, job, attributes, reasons, splits, quality)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone_in(path.parent, f".{path.name}.lock"):
+        todo, parts = writer.begin(), len(job.bounds)
+        if 0 < len(todo) < parts:
+            log.info("%d of %d parts are there already", parts - len(todo), parts)
+        compute(build_part, job, todo, cluster or Cluster(), title="building", progress=progress)
+        return _finish(writer, plan, job, attributes, reasons, splits, quality)
 
 
 def _finish(

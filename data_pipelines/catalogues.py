@@ -28,12 +28,13 @@ log = logging.getLogger(__name__)
 Format = Literal["csv", "ibtracs", "hurdat2", "geojson"]
 HEAD = 65536  # characters that tell the format
 GZIP = b"\x1f\x8b"
-# Required column -> names that others give it, in lower case; taken where there is only one.
+# Required column -> names that others give it, in lower case and without blanks, `_` and `-`; taken
+# where there is only one.
 USUAL_NAMES = {
-    "time": ("time", "datetime", "date", "valid_time", "iso_time"),
+    "time": ("time", "datetime", "date", "validtime", "isotime"),
     "latitude": ("latitude", "lat"),
     "longitude": ("longitude", "lon", "long"),
-    "storm_id": ("storm_id", "track_id", "cyclone_id", "event_id", "sid"),
+    "storm_id": ("stormid", "trackid", "cycloneid", "eventid", "sid"),
 }
 MISSING = (  # what a cell of a CSV file says that holds nothing
     "", "NA", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None",
@@ -96,6 +97,11 @@ def say_once(level: int, text: str) -> None:
     log.log(level, "%s", text)
 
 
+def _plain(column: object) -> str:
+    """A name of a column as `USUAL_NAMES` has it."""
+    return re.sub(r"[\s_-]", "", str(column)).lower()
+
+
 def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with the required columns, where it has them under another usual name only.
 
@@ -108,7 +114,7 @@ def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """
     renamed = {}
     for column, names in USUAL_NAMES.items():
-        found = [c for c in table.columns if str(c).lower() in names]
+        found = [c for c in table.columns if _plain(c) in names]
         if column not in table and len(found) == 1:
             renamed[str(found[0])] = column
     if not renamed:
@@ -135,7 +141,7 @@ def _read_csv(text: TextIO, head: str) -> pd.DataFrame:
     first = next((line for line in head.splitlines() if line.strip()), "")
     separator, decimal = dialect(head)
     names = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
-    storms = [n for n in names if n.strip().lower() in USUAL_NAMES["storm_id"]]
+    storms = [n for n in names if _plain(n) in USUAL_NAMES["storm_id"]]
     basins = [n for n in names if n.strip().lower() in ("basin", "subbasin")]
     table = pd.read_csv(
         text,

@@ -49,6 +49,8 @@ def canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
             "`hours since 1970-01-01`, or convert it (`xarray.Dataset.convert_calendar`)."
         )
     times = dataset.indexes["time"]
+    if len(times) == 0:
+        raise InputError("`fields.paths` must hold at least one time, got none. Check the files.")
     if not times.is_monotonic_increasing:
         dataset = dataset.sortby("time")
     dataset = _ordered(dataset)

@@ -59,6 +59,8 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
             parts = [c for c in table if str(c).lower() in ("year", "month", "day", "hour")]
             if column == "time" and len(parts) >= 3:
                 hint += f" Join its parts: `table['time'] = pd.to_datetime(table[{parts}])`."
+            if len(table.columns) == 1 or str(table.columns[0]).startswith("#"):
+                hint += " Part columns by comma, semicolon or tab, without lines of comments above."
             there = [renamed.get(c, c) for c in table.columns]
             raise unknown_name("`incidents.catalogue`: column", column, there, hint)
     if table.empty:

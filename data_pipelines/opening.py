@@ -71,6 +71,9 @@ def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
             part, undated = without_undated(_open_one(file))
             if undated:
                 unread.append(Finding(str(file), "undated", undated, "no time", "no time"))
+            if len(files) > 1 and part.sizes.get(time_dim(part) or "", 1) == 0:
+                unread.append(Finding(str(file), UNREADABLE, 0, "no time", "no time"))
+                continue
             parts.append(part)
             names.append(str(file))
         except (ValueError, OSError, KeyError) as error:

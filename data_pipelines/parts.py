@@ -5,6 +5,8 @@ write to one file; its other values lie, with checksums, in a record that is wri
 """
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,8 +142,8 @@ def is_whole(folder: Path, number: int) -> bool:
         _, facts = read_record(folder, number)
         if facts.get("unreadable"):
             return False  # perhaps it can be read now
-    except (OSError, ValueError, KeyError):
-        return False
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False  # none, or damaged
     return altered(folder, facts["files"]) is None
 
 

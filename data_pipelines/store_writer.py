@@ -89,7 +89,7 @@ class StoreWriter:
         records = records_of(self.folder)
         known = records / "plan.json"
         begun = known.is_file() and (self.folder / "patches" / "zarr.json").is_file()
-        if not (begun and json.loads(known.read_text()) == plan):
+        if not (begun and _read_plan(known) == plan):
             for left in (records, self.folder):
                 if left.exists():
                     shutil.rmtree(left)
@@ -277,3 +277,11 @@ def _attributes(
     elif name == "time":
         attributes |= {"standard_name": "time"}
     return attributes
+
+
+def _read_plan(path: Path) -> Any:
+    """What an interrupted run wrote; None where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None

@@ -63,11 +63,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Holds a folder for this process, until the block ends or the process dies.
+def alone_in(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """Holds a folder, or a part of it, for this process, until the block ends or the process dies.
 
     Args:
         folder: that exists.
+        name: of the file that stands for what is held.
 
     Raises:
         InputError: another process holds it.
@@ -78,7 +79,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     import fcntl
 
     # Read only, so that others who may write to the folder can hold it too.
-    handle = os.open(folder / ".lock", os.O_RDONLY | os.O_CREAT, 0o666)
+    handle = os.open(folder / name, os.O_RDONLY | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 import yaml
 
 from data_pipelines.build import build_store
@@ -23,7 +25,7 @@ from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.survey import refuse_impossible
 from data_pipelines.synthetic import write_synthetic
-from data_pipelines.writing import write_atomically
+from data_pipelines.writing import alone_in, write_atomically
 from weather_tdr import __version__, ranks
 from weather_tdr.assess import evaluate_all
 from weather_tdr.augment import augmentation
@@ -37,12 +39,7 @@ from weather_tdr.evaluate import (
 )
 from weather_tdr.maps import Maps
 from weather_tdr.methods.method import Method, load_method
-from weather_tdr.model_files import (
-    commit,
-    detector_from_store,
-    load_detector,
-    save_detector,
-)
+from weather_tdr.model_files import commit, detector_from_store, load_detector, save_detector
 from weather_tdr.models import PatchNet
 from weather_tdr.plots.canvas import save_figure
 from weather_tdr.plots.training import weight_history
@@ -74,6 +71,11 @@ def build(config: Config, *, progress: bool = True) -> Path:
         InputError: bad input or settings, those of a training that would be refused among them.
     """
     refuse_training(config)
+    with alone_in(config.folder) if config.folder.is_dir() else nullcontext():
+        return _build(config, progress)
+
+
+def _build(config: Config, progress: bool) -> Path:
     path = config.folder / "patches.zarr"
     if config.of_images:
         write_image_store(path, config.images, config.seed)
@@ -132,8 +134,15 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             f"`images.imbalance` must be binary for a detector, got {config.images.imbalance}. "
             "Sets of more classes are for `weather-tdr benchmark`."
         )
-    if writes:
-        save_config(config)
+    with alone_in(config.folder) if writes else nullcontext():
+        if writes:
+            save_config(config)
+        return _train_all(config, store, device, resume=resume, progress=progress)
+
+
+def _train_all(
+    config: Config, store: xr.Dataset, device: torch.device, *, resume: bool, progress: bool
+) -> list[Path]:
     identity = store_identity(store.attrs)
     train_set, target_set = samples_to_train(store, device)
     validation = sample_table(store, "validation")["label"].to_numpy()
@@ -171,7 +180,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
             progress=progress,
         )
         folders.append(folder)
-        if not writes:
+        if ranks.rank() > 0:
             continue
         detector = detector_from_store(model, architecture, store, method.name)
         detector.facts = {

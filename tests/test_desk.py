@@ -1,0 +1,83 @@
+"""What happens at a desk: two commands at once, empty files, odd columns, wrong units."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from conftest import make_field, write_config
+from test_end_to_end import fails
+
+from data_pipelines.errors import InputError
+from data_pipelines.fields import open_fields
+from data_pipelines.incidents import read_catalogue
+from data_pipelines.parts import _record, is_whole
+from data_pipelines.quality import findings_of
+from data_pipelines.writing import alone_in
+from weather_tdr.cli import main
+
+
+def test_two_commands_do_not_work_in_one_run(config_file, tmp_path, capsys):
+    runs = tmp_path / "runs" / "tiny"
+    runs.mkdir(parents=True)
+    with alone_in(runs, ".patches.zarr.lock"):  # one that builds there for the first time
+        assert "another process holds" in fails(capsys, "build", config_file)
+    assert not [p for p in runs.iterdir() if "patches.zarr" in p.name and p.suffix != ".lock"]
+    with alone_in(runs):  # one that builds or trains
+        assert "another process holds" in fails(capsys, "build", config_file)
+
+
+def test_training_holds_its_run(tiny_run, tmp_path, small_files, capsys):
+    with alone_in(tiny_run):
+        config = write_config(tmp_path, tiny_run.parent, small_files)
+        assert "another process holds" in fails(capsys, "train", config)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"PK\x03\x04 and no more", b"noise"])
+def test_a_damaged_record_of_a_part_is_none(tmp_path, damaged):
+    record = _record(tmp_path, 0)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_bytes(damaged)
+    assert not is_whole(tmp_path, 0)
+
+
+def test_files_without_a_time(tmp_path, capsys):
+    field = make_field(np.linspace(60, 0, 13), np.arange(0, 90, 5.0), steps=8)
+    field.isel(time=slice(0, 0)).to_netcdf(tmp_path / "none.nc", unlimited_dims="time")
+    for first in (0, 4):
+        field.isel(time=slice(first, first + 4)).to_netcdf(tmp_path / f"part{first}.nc")
+    main(["inspect", str(tmp_path / "none.nc")])
+    assert "cannot be used as fields: `fields.paths` must hold at" in capsys.readouterr().out
+    with pytest.raises(InputError, match="must hold at least one time"):
+        open_fields([tmp_path / "none.nc"], ["msl"], period="2001-01-01/2001-01-02")
+    got = open_fields([tmp_path / n for n in ("part0.nc", "none.nc", "part4.nc")], ["msl"])
+    np.testing.assert_array_equal(got.isel(variable=0), field["msl"])
+    (found,) = findings_of(got)
+    assert found.variable.endswith("none.nc") and found.first == "no time"
+
+
+def test_wrong_units_are_said_before_all_is_read(small_files, tmp_path, capsys, monkeypatch):
+    with xr.open_dataset(small_files[0]) as data:
+        wrong = data.load()
+    wrong["msl"] = (wrong["msl"] / 100).assign_attrs(wrong["msl"].attrs)  # hPa that say Pa
+    wrong.to_netcdf(tmp_path / "wrong.nc")
+    config = write_config(tmp_path, tmp_path, (tmp_path / "wrong.nc", small_files[1]))
+    monkeypatch.setattr("data_pipelines.build.plan_store", None)
+    text = fails(capsys, "build", config)
+    assert "`msl` must lie within 80000 to 112000 Pa" in text and "Correct the units" in text
+
+
+@pytest.mark.parametrize("name", ["TrackID", "Storm ID", "cyclone-id", "storm_id", "SID"])
+def test_names_of_systems_by_other_spellings(tmp_path, name):
+    times = pd.date_range("2001-01-01", periods=3)
+    table = pd.DataFrame({"Time": times, "Lat": 50.0, "Long": 10.0, name: ["007", "007", "8"]})
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    assert read_catalogue(tmp_path / "mine.csv")["storm_id"].tolist() == ["007", "007", "8"]
+
+
+@pytest.mark.parametrize(
+    "first", ["time latitude longitude", "# my tracks\ntime,latitude,longitude"]
+)
+def test_tables_that_are_no_csv(tmp_path, first):
+    (tmp_path / "mine.csv").write_text(first + "\n2001-01-01 50.0 10.0\n")
+    with pytest.raises(InputError, match="comma, semicolon or tab, without lines of comments"):
+        read_catalogue(tmp_path / "mine.csv")
