@@ -11,6 +11,7 @@ from typing import Any
 from data_pipelines.errors import InputError
 
 PARTIAL = ".partial"
+LOCK = ".lock"
 
 
 def unfinished(path: Path) -> Path:
@@ -63,7 +64,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path, name: str = ".lock") -> Iterator[None]:
+def alone_in(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Holds a folder, or a part of it, for this process, until the block ends or the process dies.
 
     Args:
@@ -79,10 +80,12 @@ def alone_in(folder: Path, name: str = ".lock") -> Iterator[None]:
     import fcntl
 
     # Read only, so that others who may write to the folder can hold it too.
-    handle = os.open(folder / name, os.O_RDONLY | os.O_CREAT, 0o666)
+    path, held = folder / name, False
+    handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.path.samestat(os.fstat(handle), path.stat())
         except BlockingIOError:
             raise InputError(
                 f"`output` must be a folder in which nothing else works, got {folder}, which "
@@ -92,6 +95,8 @@ def alone_in(folder: Path, name: str = ".lock") -> Iterator[None]:
             pass
         yield
     finally:
+        if held and name != LOCK:  # nothing is left beside a store
+            path.unlink(missing_ok=True)
         os.close(handle)
 
 
