@@ -11,8 +11,8 @@ from data_pipelines.errors import InputError
 from weather_tdr.data import Batch
 from weather_tdr.fingerprint import fingerprint
 from weather_tdr.methods.losses import focal
-from weather_tdr.methods.method import load_method
-from weather_tdr.methods.tdr import Tdr
+from weather_tdr.methods.method import Method, load_method
+from weather_tdr.methods.tdr import Tdr, TdrSettings
 from weather_tdr.models import PatchNet
 from weather_tdr.train import Train, fit
 
@@ -210,6 +210,23 @@ def test_validation_counts_once_the_method_acts(method, begins):
     assert history.attrs["step"] == begins + 10
     assert history["step"].iloc[-1] == min(begins + 30, 100)
     assert history["validation_score"].notna().any()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Method("late", weighting="tdr", target="steer", tdr=TdrSettings(start=0.99)),
+        Method("short", target="fine_tune", fine_tune_share=0.05),
+        Method("drw", weighting="inverse_frequency", deferred=0.99),
+    ],
+)
+def test_the_last_validation_counts_where_a_method_never_acts(method):
+    settings = Train(steps=5, batch=32, checkpoint_every=2, choose="best")
+    history = fit(
+        PatchNet(2, 8, 2, width=4), toy(300, 0), toy(12, 1, 0.5), method, settings,
+        validate=lambda m: 0.5,
+    )  # fmt: skip
+    assert history.attrs["step"] == 5
 
 
 def test_losses_of_the_target_set_are_off_the_device_before_they_are_float64(monkeypatch):

@@ -145,11 +145,14 @@ class Plan:
 
     @property
     def acts_from(self) -> int:
-        """First step of all of the method: of steering, fine-tuning, or what is deferred."""
-        if self.method.target == "fine_tune":
-            return self.tuned_from
+        """First step of all of the method: of steering, fine-tuning, or what is deferred.
+
+        The last one where there is none, as in very short trainings.
+        """
         start = self.method.tdr.start if isinstance(self.stepper, Tdr) else self.method.deferred
-        return math.ceil(start * self.steps)
+        tunes = self.method.target == "fine_tune"
+        first = self.tuned_from if tunes else math.ceil(start * self.steps)
+        return min(first, self.steps - 1)
 
     def steers(self, step: int) -> bool:
         """Whether the target set has begun to act on the training, by steering or fine-tuning."""
