@@ -178,6 +178,15 @@ def test_rows_of_different_versions_are_told(config, caplog):
     assert len(told) == 1 and len(versions) == 2 and all(v in told[0] for v in versions)
 
 
+def test_no_two_methods_are_drawn_alike():
+    results = pd.DataFrame({"method": [f"m{k}" for k in range(16)], "imbalance": 10.0,
+                            "score": 0.5, "dataset": "x"})  # fmt: skip
+    (axes,) = imbalance_figure(results, "score").axes
+    lines = [c.lines[0] for c in axes.containers]
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
+    assert len(lines) == len(looks) == 16
+
+
 def test_a_mean_of_the_seeds_that_did_not_diverge_is_not_drawn():
     rows = [("a", 10.0, 0.6), ("a", 10.0, 0.8), ("a", 20.0, 0.5), ("a", 20.0, float("nan")),
             ("b", 10.0, 0.4), ("b", 10.0, 0.5), ("b", 20.0, 0.3), ("b", 20.0, 0.5)]  # fmt: skip

@@ -35,7 +35,9 @@ def imbalance_figure(
         shift = (number - (len(methods) - 1) / 2) * 0.5 / len(methods)
         axes.errorbar(
             [place[v] + shift for v in mean.index], mean, yerr=np.nan_to_num(spread),
-            fmt=f"{MARKERS[number % len(MARKERS)]}-", color=colour_of(number), markersize=5,
+            # Colours come again after as many methods as there are markers: with the next marker.
+            marker=MARKERS[(number + number // len(MARKERS)) % len(MARKERS)], markersize=5,
+            linestyle="--" if number // len(MARKERS) % 2 else "-", color=colour_of(number),
             linewidth=0.9, capsize=2, label=f"{method} ({lost} diverged)" if lost else method,
         )  # fmt: skip
     if published is not None:
