@@ -13,6 +13,7 @@ from data_pipelines.schema import GROUPS, FloatArray, IntArray, PatchGrid
 
 BRIDGE = pd.Timedelta(days=3)  # steps apart within which an incident goes on over a hole
 NEAR_MISS = 0.5  # a hard negative has at least this part of the share of an incident
+TRACE = 1e-9  # shares are exact to rounding only: at least means within this
 Events = Iterable[tuple[IntArray, npt.NDArray[np.float32]]]
 
 
@@ -36,8 +37,7 @@ def patch_shares(event: npt.NDArray[np.float32], grid: PatchGrid) -> FloatArray:
         )
     whole = _box_sums(np.broadcast_to(area[:, None], (1, *event.shape[1:])), grid)[..., :1]
     shares = _box_sums(values, grid) / whole
-    # Sums of running sums are exact to rounding only; no share may be a trace of that.
-    shares[np.abs(shares) < 1e-9] = 0.0
+    shares[np.abs(shares) < TRACE] = 0.0
     shares[_box_sums(unknown, grid) > 0.5] = np.nan
     return np.asarray(np.minimum(shares, 1.0))
 
@@ -60,8 +60,8 @@ def label_from_areas(
     """Labels the patches of a grid at the given times.
 
     A patch is an *incident* when at least `min_share` of its area is covered, a *hard negative*
-    from NEAR_MISS of that on. Incident patches that touch each other, in space or from one time
-    step to the next, belong to one incident, which no split may cut.
+    from NEAR_MISS of that on. Incident patches that touch each other, in space or from one labelled
+    time step to the next, belong to one incident, which no split may cut.
 
     Args:
         events: runs of steps, and where incidents are at each: shape (n, latitude, longitude);
@@ -77,10 +77,11 @@ def label_from_areas(
         blank = np.isnan(shares).all(axis=(1, 2))
         unlabelled[steps[~blank]] = False
         shares[blank] = 0.0
-        some = ~(shares < NEAR_MISS * min_share)  # and what is unknown
+        some = ~(shares < NEAR_MISS * min_share - TRACE)  # and what is unknown
         at, row, column = np.nonzero(some)
         share = shares[some]
-        kind = np.where(share >= min_share, GROUPS.index("incident"), GROUPS.index("hard_negative"))
+        enough = share >= min_share - TRACE
+        kind = np.where(enough, GROUPS.index("incident"), GROUPS.index("hard_negative"))
         kind[np.isnan(share)] = UNKNOWN
         parts.append(pd.DataFrame({"step": steps[at], "row": row, "column": column, "kind": kind}))
     columns = ["step", "row", "column", "kind"]
@@ -88,7 +89,10 @@ def label_from_areas(
     table = table.sort_values(columns[:3], ignore_index=True)
     table["incident_id"] = ""
     incident = table["kind"] == GROUPS.index("incident")
-    table.loc[incident, "incident_id"] = join_patches(table[incident], times, grid)
+    # Neighbours in time are neighbours among the labelled steps: masks may be coarser than fields.
+    labelled = np.flatnonzero(~unlabelled)
+    among = table[incident].assign(step=np.searchsorted(labelled, table["step"][incident]))
+    table.loc[incident, "incident_id"] = join_patches(among, times[labelled], grid)
     table["storms"] = storm_sets(table["incident_id"])
     unused = {
         "times_without_label": int(unlabelled.sum()),
@@ -102,8 +106,9 @@ def join_patches(table: pd.DataFrame, times: pd.DatetimeIndex, grid: PatchGrid) 
 
     Args:
         table: ``step, row, column`` of patches, each once.
-        times: times of the fields. Steps further apart than usual, and than BRIDGE, do not touch:
-            a file that is missing must not cut an incident in two, one half for each split.
+        times: of the steps, those with labels. Steps further apart than usual, and than BRIDGE, do
+            not touch: a file that is missing must not cut an incident in two, one half for each
+            split.
         grid: where patches lie.
     """
     if table.empty:

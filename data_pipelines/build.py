@@ -44,6 +44,7 @@ REASONS = {
     "mask": ("background", "smaller_mask", "mask"),
     "series": ("background", "near_miss_of_series", "selected_by_series"),
 }
+RELEASES = {"exceedance": "2", "mask": "2"}  # one more, and stores of the rule are built anew
 
 
 def build_store(
@@ -114,9 +115,10 @@ def store_attributes(
     array: xr.DataArray,
 ) -> dict[str, Any]:
     """``settings`` and ``fingerprints``: all that decides a store. Reads the files."""
-    # Where older releases left units as they were, or took times between the steps of a catalogue
-    # for normal ones, a store of theirs holds other values.
+    # Where older releases left units as they were, took times between the steps of a catalogue for
+    # normal ones, or labelled otherwise by the same settings, a store of theirs holds other values.
     changed = {"converted to SI": array.attrs.get("converted")}
+    changed["release of the rule"] = RELEASES.get(incidents.rule)
     if incidents.rule == "catalogue":
         catalogue, times = read_catalogue(incidents.catalogue), array.indexes["time"]
         between = never_looked_at(catalogue, pd.DatetimeIndex(times), incidents.match_time)

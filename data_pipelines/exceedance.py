@@ -1,7 +1,8 @@
 """Spells beyond a percentile of the climatology of the day of the year, at each grid point.
 
 The values of all days lie once on disk, beside the store, so that memory does not grow with the
-archive: written day by day, read grid row by grid row for the percentiles.
+archive: written day by day, read grid row by grid row for the percentiles, and then overwritten by
+what exceeds them.
 """
 
 import math
@@ -16,10 +17,10 @@ from tqdm import tqdm
 
 from data_pipelines.errors import InputError
 from data_pipelines.quality import Finding, joined, read_block
+from data_pipelines.schema import IntArray
 from data_pipelines.settings import Exceedance
 
 DAYS_AT_ONCE = 64
-DAYS_OF_YEAR = 366
 Days = npt.NDArray[np.float32]  # (day, latitude, longitude)
 
 
@@ -77,62 +78,133 @@ def daily_values(
     return days, values, joined(findings)
 
 
-def thresholds(
+def exceeding(
     days: pd.DatetimeIndex, values: Days, training: npt.NDArray[np.bool_], settings: Exceedance
 ) -> Days:
-    """The percentile of each day of the year and grid point, from training days only.
+    """Where the values are beyond the percentile of their day of the year.
 
     Args:
         days: of the values.
+        values: shape (day, latitude, longitude). They are overwritten: an archive may have room on
+            disk for one such array only.
+        training: True for training days.
+        settings: percentile, window and side.
+
+    Returns:
+        `values`, now 1 or 0; NaN where the value or the percentile is missing.
+
+    Raises:
+        InputError: see `thresholds`.
+    """
+    for row, limit in enumerate(thresholds(days, values, training, settings)):
+        value = np.asarray(values[:, row])
+        beyond = value > limit if settings.side == "above" else value < limit
+        values[:, row] = np.where(np.isnan(value) | np.isnan(limit), np.nan, beyond)
+    return values
+
+
+def thresholds(
+    days: pd.DatetimeIndex, values: Days, training: npt.NDArray[np.bool_], settings: Exceedance
+) -> Iterator[Days]:
+    """The percentile that each day and grid point is held against, from training days of others.
+
+    A day's own window around it does not count: the days of training would be held against a
+    percentile that they have helped to set, and exceed it less often than those of other years do.
+
+    Args:
+        days: of the values, ascending.
         values: shape (day, latitude, longitude).
         training: True for training days.
         settings: percentile and window.
 
-    Returns:
-        Shape (366, latitude, longitude), day of the year 1 first; NaN where fewer days with a value
-        lie in the window than a sample needs to have such a percentile: 1 / min(p, 1 - p).
+    Yields:
+        For each latitude, shape (day, longitude); NaN where fewer days with a value are left than
+        a sample needs to have such a percentile: 1 / min(p, 1 - p).
 
     Raises:
-        InputError: that is so for every day.
+        InputError: that is so for every training day.
 
     Source:
         Quantiles without bias of the median (Hyndman and Fan 1996, method 8), windows of days of
-        the year as the ETCCDI indices take them (Zhang et al. 2005).
+        the year as the ETCCDI indices take them. That the rate of exceedance jumps at the end of
+        the base period: Zhang et al. (2005), J. Climate 18, 1641-1651.
     """
     share = settings.percentile / 100.0
     needed = math.ceil(1.0 / min(share, 1.0 - share) - 1e-9)
-    day_of_year = days.day_of_year.to_numpy()
-    wanted = np.unique(day_of_year)
-    # The wanted day lies in the day's own year, in the next one, or in the one before.
-    ends, before = (365 + _is_leap(days.year.to_numpy() + y) for y in (0, -1))
-    ahead = wanted[:, None] - day_of_year[None]
-    apart = np.minimum.reduce([np.abs(ahead), np.abs(ends + ahead), np.abs(ahead - before)])
     known = np.array([not np.isnan(day).all() for day in values])  # one at a time: it is on disk
-    inside = (apart <= settings.window_days // 2) & (training & known)[None]
-    enough = inside.sum(axis=1) >= needed
-    if not enough.any():
+    base = np.flatnonzero(training & known)
+    windows, most = [], 0
+    for day in np.unique(days.day_of_year):
+        apart, of_year = _anniversary(days[base], int(day))
+        inside = apart <= settings.window_days // 2
+        wanted = np.flatnonzero(days.day_of_year == day)
+        own = days.year.to_numpy()[wanted]
+        left = inside.sum() - (of_year[inside] == own[:, None]).sum(axis=1)
+        most = max(most, int(left[training[wanted]].max(initial=0)))
+        windows.append((wanted[left >= needed], base[inside], of_year[inside]))
+    if most < needed:
         raise InputError(
-            f"`incidents.exceedance.window_days` must hold at least {needed} training days with "
-            f"values for percentile {settings.percentile:g}, got at most "
-            f"{int(inside.sum(axis=1).max())} in {settings.window_days} days. Widen it, or train "
-            "on a longer period."
+            f"`incidents.exceedance.window_days` must hold at least {needed} training days of "
+            f"other years with values for percentile {settings.percentile:g}, got at most {most} "
+            f"in {settings.window_days} days. Widen it, or train on more years."
         )
-    found: Days = np.full((DAYS_OF_YEAR, *values.shape[1:]), np.nan, dtype=np.float32)
     for row in range(values.shape[1]):
         of_row = np.asarray(values[:, row])
-        for day, members in zip(wanted[enough], inside[enough], strict=True):
-            found[day - 1, row] = _percentile(of_row[members], share, needed)
-    return found
+        found: Days = np.full(of_row.shape, np.nan, dtype=np.float32)
+        for wanted, members, of_year in windows:
+            own = days.year.to_numpy()[wanted]
+            if len(own):
+                found[wanted] = _percentiles(of_row[members], of_year, own, share, needed)
+        yield found
 
 
-def _percentile(sample: Days, share: float, needed: int) -> Days:
-    """That of each point, shape (longitude,), of its days with a value: (day, longitude)."""
-    number = len(sample) - np.isnan(sample).sum(axis=0)
-    whole, holed = number == len(sample), (number < len(sample)) & (number >= needed)
-    found: Days = np.full(sample.shape[1:], np.nan, dtype=np.float32)
-    for points, quantile in ((whole, np.quantile), (holed, np.nanquantile)):
-        if points.any():
-            found[points] = quantile(sample[:, points], share, axis=0, method="median_unbiased")
+def _anniversary(days: pd.DatetimeIndex, day: int) -> tuple[IntArray, IntArray]:
+    """How many days each one is from the next such day of a year, and the year of that."""
+    day_of_year, year = days.day_of_year.to_numpy(), days.year.to_numpy()
+    ends, before = (365 + _is_leap(year + y) for y in (0, -1))
+    ahead = day - day_of_year
+    # That day lies in the day's own year, in the next one, or in the one before.
+    apart = np.abs([ahead, ends + ahead, ahead - before])
+    return apart.min(axis=0), year + np.array([0, 1, -1])[apart.argmin(axis=0)]
+
+
+def _percentiles(
+    sample: Days, of_year: IntArray, years: IntArray, share: float, needed: int
+) -> Days:
+    """Those of a sample without each of the years.
+
+    Args:
+        sample: shape (member, longitude).
+        of_year: of each member.
+        years: to leave out, one at a time.
+        share: of the percentile, 0 to 1.
+        needed: fewer members with a value have none.
+
+    Returns:
+        Shape (year, longitude).
+    """
+    if share < 0.5:  # counted from the nearer end, so that few members need to be sorted
+        return -_percentiles(-sample, of_year, years, 1.0 - share, needed)
+    known = ~np.isnan(sample)
+    out = np.array([known[of_year == year].sum(axis=0) for year in years])
+    number = known.sum(axis=0) - out
+    at = np.clip((number + 1.0 / 3.0) * (1.0 - share) + 1.0 / 3.0, 1.0, number.clip(1))
+    first = at.astype(np.int64)
+    second = np.minimum(first + 1, number.clip(1))
+    deep = min(int((second + out).max()), len(sample))
+    falling = np.where(known, -sample, np.inf)
+    order = np.argpartition(falling, deep - 1, axis=0)[:deep]
+    order = np.take_along_axis(order, np.take_along_axis(falling, order, 0).argsort(0), 0)
+    top = -np.take_along_axis(falling, order, 0)
+    found: Days = np.full(number.shape, np.nan, dtype=np.float32)
+    for k, year in enumerate(years):
+        enough = number[k] >= needed
+        rank = (of_year[order] != year).cumsum(axis=0)
+        larger, smaller = (
+            np.take_along_axis(top, (rank >= wanted[k]).argmax(axis=0)[None], 0)[0][enough]
+            for wanted in (first, second)
+        )
+        found[k, enough] = larger + (at - first)[k][enough] * (smaller - larger)
     return found
 
 
@@ -141,44 +213,58 @@ def _is_leap(year: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
 
 
 def spells(
-    days: pd.DatetimeIndex, values: Days, limits: Days, settings: Exceedance
+    days: pd.DatetimeIndex, beyond: Days, settings: Exceedance
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Where the limits are exceeded for long enough, some days at a time.
+    """Where the percentile is exceeded for long enough, some days at a time.
 
     Args:
         days: of the values, ascending.
-        values: shape (day, latitude, longitude).
-        limits: as `thresholds` gives them.
-        settings: side and shortest spell.
+        beyond: as `exceeding` gives it, shape (day, latitude, longitude).
+        settings: shortest spell.
 
     Yields:
-        Number of the first day, and for it and the following ones 1, 0, or NaN where a value or
-        limit is missing; shape (n, latitude, longitude). A missing value ends a spell.
+        Number of the first day, and for it and the following ones 1, 0, or NaN where nobody knows;
+        shape (n, latitude, longitude). A missing day, and an end of the archive, ends no spell that
+        is long enough before it; of a shorter one it is not known whether it is one.
     """
     reach = settings.min_days - 1
-    follows = np.r_[False, np.diff(days.to_numpy()) == np.timedelta64(1, "D")]
-    day_of_year = days.day_of_year.to_numpy()
+    absent = np.diff(days.to_numpy("datetime64[D]")).astype(np.int64) - 1
+    absent = np.r_[reach, absent.clip(max=reach), reach]  # before each day, and after the last
     for begin in range(0, len(days), DAYS_AT_ONCE):
         end = min(begin + DAYS_AT_ONCE, len(days))
         first, last = max(begin - reach, 0), min(end + reach, len(days))
-        value, limit = values[first:last], limits[day_of_year[first:last] - 1]
-        with np.errstate(invalid="ignore"):
-            beyond = value > limit if settings.side == "above" else value < limit
-        joined = follows[first:last]
-        before = _run_lengths(beyond, joined)
-        after = _run_lengths(beyond[::-1], np.r_[False, joined[:0:-1]])[::-1]
-        event = (beyond & (before + after > settings.min_days)).astype(np.float32)
-        event[np.isnan(value) | np.isnan(limit)] = np.nan
+        here = np.asarray(beyond[first:last])
+        surely = _longest_runs(here == 1.0, absent[first : last + 1], over=False)
+        maybe = _longest_runs(here != 0.0, absent[first : last + 1], over=True)
+        event = (surely >= settings.min_days).astype(np.float32)
+        event[(event == 0.0) & (maybe >= settings.min_days)] = np.nan
+        event[np.isnan(here)] = np.nan
         yield begin, event[begin - first : end - first]
 
 
-def _run_lengths(
-    true: npt.NDArray[np.bool_], follows: npt.NDArray[np.bool_]
+def _longest_runs(
+    true: npt.NDArray[np.bool_], absent: npt.NDArray[np.int64], *, over: bool
 ) -> npt.NDArray[np.int32]:
-    """How many values in a row are true up to each one, along axis 0."""
+    """How long the run is that holds each value, along axis 0; 0 where it is not true.
+
+    Args:
+        true: the values.
+        absent: how many are missing before each, and after the last.
+        over: whether runs go on over these, as if they were true.
+    """
+    before = _run_lengths(true, absent[:-1], over=over)
+    after = _run_lengths(true[::-1], absent[:0:-1], over=over)[::-1]
+    return np.asarray((before + after - 1).clip(min=0))
+
+
+def _run_lengths(
+    true: npt.NDArray[np.bool_], absent: npt.NDArray[np.int64], *, over: bool
+) -> npt.NDArray[np.int32]:
+    """How many values in a row are true up to each one."""
     length = np.zeros(true.shape, dtype=np.int32)
-    for k in range(len(true)):
-        length[k] = true[k]
-        if k and follows[k]:
-            length[k] += length[k - 1] * true[k]
+    earlier = np.zeros(true.shape[1:], dtype=np.int32)
+    for k, missing in enumerate(absent):
+        if missing:
+            earlier = earlier + np.int32(missing) if over else np.zeros_like(earlier)
+        length[k] = earlier = np.where(true[k], earlier + 1, 0)
     return length

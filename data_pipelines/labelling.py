@@ -14,7 +14,7 @@ import xarray as xr
 from data_pipelines.areas import label_from_areas
 from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
-from data_pipelines.exceedance import daily_values, spells, thresholds
+from data_pipelines.exceedance import daily_values, exceeding, spells
 from data_pipelines.fields import open_fields
 from data_pipelines.incidents import read_catalogue, select_rows
 from data_pipelines.labels import PatchLabels, label_from_catalogue, steps_of
@@ -156,12 +156,12 @@ def _exceedance_labeller(
         with _aside(folder) as path:
             days, values, findings = daily_values(field, rule.daily, path, progress=progress)
             training = days.isin(times[split == TRAIN].floor("D"))
-            limits = thresholds(days, values, training, rule)
+            beyond = exceeding(days, values, training, rule)
             day_of = days.get_indexer(times.floor("D"))
             of_day = pd.Series(np.arange(len(times))).groupby(day_of).indices
 
             def events() -> Iterator[tuple[IntArray, npt.NDArray[np.float32]]]:
-                for first, event in spells(days, values, limits, rule):
+                for first, event in spells(days, beyond, rule):
                     steps = [of_day.get(first + k, np.zeros(0, int)) for k in range(len(event))]
                     repeats = [len(s) for s in steps]
                     yield np.concatenate(steps).astype(np.int64), event.repeat(repeats, axis=0)

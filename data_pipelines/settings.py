@@ -37,10 +37,9 @@ class Fields:
         Raises:
             InputError: no variable, or one twice.
         """
-        if not self.variables or len(set(self.variables)) < len(self.variables):
-            raise InputError(
-                f"`fields.variables` must name each variable once, got {self.variables}."
-            )
+        names = self.variables
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"`fields.variables` must name each variable once, got {names}.")
 
     def arguments(self) -> dict[str, Any]:
         """What `open_fields` takes."""
@@ -55,9 +54,9 @@ class Exceedance:
         variable: name or CF standard name.
         paths: files that hold it; empty for those of the fields.
         daily: what of the day counts: its mean, maximum or minimum (UTC).
-        percentile: of the training days whose day of the year lies in the window.
+        percentile: of the training days of other years whose day of the year lies in the window.
         side: beyond it on which side.
-        window_days: width of the window around the day of the year.
+        window_days: width of the window around the day of the year, odd.
         min_days: shortest spell of such days at a grid point.
         min_share: smallest share of the patch's area in such a spell.
     """
@@ -77,17 +76,20 @@ class Exceedance:
         Raises:
             InputError: a number out of range.
         """
-        if not 0 < self.percentile < 100:
+        if not 0 < (given := self.percentile) < 100:
             raise InputError(
-                "`incidents.exceedance.percentile` must be above 0 and below 100, "
-                f"got {self.percentile}."
+                f"`incidents.exceedance.percentile` must be above 0 and below 100, got {given}."
             )
         for name in ("window_days", "min_days"):
-            if not 1 <= getattr(self, name) <= 366:
+            if not 1 <= (days := getattr(self, name)) <= 366:
                 raise InputError(
-                    f"`incidents.exceedance.{name}` must be 1 to 366 days, "
-                    f"got {getattr(self, name)}."
+                    f"`incidents.exceedance.{name}` must be 1 to 366 days, got {days}."
                 )
+        if self.window_days % 2 == 0:
+            raise InputError(
+                "`incidents.exceedance.window_days` must be odd, the day and as many days before "
+                f"as after it, got {self.window_days}. Take {self.window_days - 1}."
+            )
         _check_share("exceedance", self.min_share)
 
 
@@ -130,6 +132,14 @@ class Series:
     path: str = ""
     variable: str = ""
     reduce: Literal["mean", "max", "min"] = "mean"
+
+
+USED_BY: dict[str, tuple[Rule, ...]] = {  # keys of `Incidents`, by which rules
+    "where": ("catalogue", "series"),
+    "hard_negatives": ("catalogue", "series"),
+    "match_time": ("catalogue", "series", "mask"),
+    "distance_km": ("catalogue",),
+}
 
 
 @dataclass
@@ -180,6 +190,12 @@ class Incidents:
                 f"`incidents.rule` must be the rule that is given, got `{self.rule}` beside "
                 f"`incidents.{others[0]}`. Set `incidents.rule: {others[0]}`, or take it out."
             )
+        for name, rules in USED_BY.items():
+            if getattr(self, name) not in ({}, "exact", 0.0) and self.rule not in rules:
+                raise InputError(
+                    f"`incidents.{name}` must be left out with `incidents.rule: {self.rule}`, got "
+                    f"{getattr(self, name)!r}. It belongs to `{'` and `'.join(rules)}`."
+                )
         if not self.distance_km >= 0:
             raise InputError(
                 f"`incidents.distance_km` must not be negative, got {self.distance_km}."
@@ -227,17 +243,16 @@ class Patches:
         Raises:
             InputError: it does not divide the stride, or there is but one patch.
         """
-        if self.incident_stride < 0 or (
-            self.incident_stride and self.stride % self.incident_stride
-        ):
+        given = self.incident_stride
+        if given < 0 or (given and self.stride % given):
             raise InputError(
                 f"`patches.incident_stride` must divide `patches.stride` ({self.stride}), got "
-                f"{self.incident_stride}. Take 0 to leave it out."
+                f"{given}. Take 0 to leave it out."
             )
-        if self.incident_stride and self.whole_field:
+        if given and self.whole_field:
             raise InputError(
-                "`patches.incident_stride` must be 0 with `patches.whole_field`, got "
-                f"{self.incident_stride}: there is one patch a time."
+                f"`patches.incident_stride` must be 0 with `patches.whole_field`, got {given}: "
+                "there is one patch a time."
             )
 
 
@@ -282,5 +297,4 @@ def store_settings(
     for place in (settings["fields"], *(settings["incidents"][r] for r in ("exceedance", "mask"))):
         del place["paths"]
     del settings["incidents"]["catalogue"], settings["incidents"]["series"]["path"]
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    return plain
+    return dict(json.loads(json.dumps(settings)))

@@ -14,6 +14,7 @@ from data_pipelines.schema import GROUPS, PatchGrid
 from data_pipelines.settings import Fields, Incidents, Mask, Patches, Splits
 
 LATITUDE = np.linspace(40.0, -40.0, 9)
+DAY = pd.date_range("2001-01-01", periods=1)
 GRIDS = {
     "globe": PatchGrid(LATITUDE, np.arange(0.0, 360.0, 30.0), 4, 2),
     "region": PatchGrid(LATITUDE, np.arange(10.0, 34.0, 2.0), 4, 2),
@@ -97,6 +98,35 @@ def test_kinds_and_what_is_not_known():
     assert got.unused == {"times_without_label": 2, "patches_without_label": 1}
     storms = got.table["storms"][got.table["kind"] == GROUPS.index("incident")]
     assert len(set(storms)) == 1 and len(next(iter(storms))) == 1
+
+
+def test_masks_coarser_than_the_fields_and_blank_steps_do_not_cut_an_incident():
+    """Masks every 12 hours, one of them blank, fields every 6: one spell stays one incident."""
+    grid = GRIDS["region"]
+    times = pd.date_range("2001-01-01", periods=12, freq="6h")
+    event = np.zeros((6, 9, 12), dtype=np.float32)
+    event[:, :4, :4] = 1.0
+    event[3] = np.nan
+    table = label_from_areas([(np.arange(0, 12, 2), event)], times, grid, 0.6).table
+    incident = table[table["kind"] == GROUPS.index("incident")]
+    assert sorted(incident["step"].unique()) == [0, 2, 4, 8, 10]
+    assert set(incident["incident_id"]) == {"20010101T00_0"}
+
+
+@pytest.mark.parametrize("latitude", [np.linspace(51.3, 11.3, 9), np.linspace(89.7, -88.1, 9)])
+def test_a_patch_of_exactly_the_least_share_is_an_incident(latitude):
+    """Half of the columns of each patch covered, and all of them: shares of exactly 0.5 and 1."""
+    grid = PatchGrid(latitude, np.arange(0.0, 360.0, 30.0), 4, 2)
+    half = np.zeros((1, 9, 12), dtype=np.float32)
+    half[:, :, ::2] = 1.0
+    patches = grid.rows * grid.columns
+    for event, share, kind in (
+        (half, 0.5, "incident"),
+        (np.ones_like(half), 1.0, "incident"),
+        (half, 1.0, "hard_negative"),
+    ):
+        table = label_from_areas([(np.array([0]), event)], DAY, grid, share).table
+        assert (table["kind"] == GROUPS.index(kind)).sum() == patches
 
 
 def test_a_file_of_masks_is_no_file_of_fields(tmp_path):

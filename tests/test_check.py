@@ -5,6 +5,7 @@ import socket
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -13,7 +14,9 @@ from data_pipelines.groups import Grouping, Groups
 from data_pipelines.labelling import make_labeller
 from data_pipelines.planning import plan_store
 from data_pipelines.schema import GROUPS, SPLITS
+from data_pipelines.settings import Exceedance, Fields, Incidents, Patches, Splits
 from data_pipelines.store import open_store
+from tests.conftest import make_field
 from weather_tdr import configs_folder
 from weather_tdr.check.machine import check_disk
 from weather_tdr.check.run import check_config
@@ -97,18 +100,18 @@ def test_nothing_is_written(config_file, tmp_path, small_files, monkeypatch):
 
 def test_spells_are_counted_without_a_file(config_file, tmp_path):
     """The rule `exceedance` keeps its days in memory; the labels are those of the build."""
-    config = read_config(config_file)
-    config.incidents.rule, config.incidents.exceedance.variable = "exceedance", "msl"
-    config.incidents.exceedance.percentile = 70.0
-    config.incidents.exceedance.min_days = 1
-    config.incidents.exceedance.window_days = 60
-    fields = open_fields(config.fields.paths, ["vo850"])
+    daily = make_field(np.linspace(60, 38, 12), np.linspace(0, 22, 12), steps=4 * 365)
+    daily = daily.assign_coords(time=pd.date_range("2001-01-01", periods=4 * 365))
+    daily.to_netcdf(tmp_path / "daily.nc")
+    rule = Exceedance("msl", percentile=70.0, min_days=1, window_days=31)
+    incidents, fields = Incidents("exceedance", exceedance=rule), Fields([f"{tmp_path}/daily.nc"])
     before = snapshot(tmp_path)
 
     def labels(folder):
-        labeller = make_labeller(config.incidents, config.fields, folder)
-        settings = config.patches, config.splits
-        return plan_store(fields, labeller, *settings, grouping=Grouping(Groups())).labels.table
+        labeller = make_labeller(incidents, fields, folder)
+        settings = Patches(4, 2), Splits(fractions=[0.8, 0.1, 0.1])
+        read = open_fields(**fields.arguments())
+        return plan_store(read, labeller, *settings, grouping=Grouping(Groups())).labels.table
 
     in_memory = labels(None)
     assert snapshot(tmp_path) == before and len(in_memory) > 0

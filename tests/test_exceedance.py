@@ -4,19 +4,13 @@ import pytest
 import xarray as xr
 
 from data_pipelines.errors import InputError
-from data_pipelines.exceedance import daily_values, spells, thresholds
+from data_pipelines.exceedance import daily_values, exceeding, spells, thresholds
 from data_pipelines.fields import open_fields
 from data_pipelines.settings import Exceedance
 from tests.conftest import make_field
 
 DAYS = pd.date_range("2001-01-01", "2003-12-31")
 ALL = np.ones(len(DAYS), dtype=bool)
-
-
-def near(when, day, reach):
-    """Whether a date is near the day of any year; no leap year here."""
-    others = [pd.Timestamp(year, 1, 1) + pd.Timedelta(days=day - 1) for year in range(2000, 2005)]
-    return any(abs((when - other).days) <= reach for other in others)
 
 
 def noise(days=DAYS, shape=(3, 4), seed=0):
@@ -63,21 +57,56 @@ def test_days_that_lack_a_step_or_cannot_be_read_are_missing(tmp_path, monkeypat
     }  # fmt: skip
 
 
-def test_thresholds_are_quantiles_of_the_window_around_the_day_of_the_year():
+def limits(days, values, training, settings):
+    """Of each day, shape (day, latitude, longitude)."""
+    return np.stack(list(thresholds(days, values, training, settings)), axis=1)
+
+
+def members(day, days, training, reach):
+    """Plainly: training days near the day of the year in any year but its own."""
+    others = [
+        pd.Timestamp(year, 1, 1) + pd.Timedelta(days=day.day_of_year - 1)
+        for year in range(1999, 2006)
+        if year != day.year
+    ]
+    return [
+        k
+        for k, when in enumerate(days)
+        if training[k] and any(abs((when - other).days) <= reach for other in others)
+    ]
+
+
+@pytest.mark.parametrize("percentile", [90, 10, 50])
+def test_thresholds_are_quantiles_of_the_same_days_of_other_years(percentile):
     """Oracle: a plain loop over the training days, and numpy's own estimator."""
     values = noise()
     training = DAYS.year < 2003
-    settings = Exceedance("t", percentile=90, window_days=11)
-    got = thresholds(DAYS, values, training, settings)
-    for day in (1, 3, 59, 200, 365):
-        members = [
-            v
-            for when, v, use in zip(DAYS, values, training, strict=True)
-            if use and near(when, day, 5)
-        ]
-        wanted = np.quantile(np.stack(members), 0.9, axis=0, method="median_unbiased")
-        np.testing.assert_allclose(got[day - 1], wanted, rtol=1e-6)
-    assert np.isnan(got[365]).all()  # no leap year: nobody asks for day 366
+    settings = Exceedance("t", percentile=percentile, window_days=11)
+    got = limits(DAYS, values, training, settings)
+    for k in (0, 3, 58, 199, 364, 365, 367, 600, 729, 730, 734, 1000, 1094):
+        own = members(DAYS[k], DAYS, training, 5)
+        wanted = np.quantile(values[own], percentile / 100, axis=0, method="median_unbiased")
+        np.testing.assert_allclose(got[k], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_29_of_february_is_day_60_and_the_last_of_december_of_a_leap_year_day_366():
+    """Oracle: the quantile of the days of the year that the text names, of the other year."""
+    days = pd.date_range("2003-01-01", "2004-12-31")
+    values = noise(days)
+    got = limits(days, values, days.year < 2005, Exceedance("t", percentile=60, window_days=3))
+    day_of_year = days.day_of_year
+    for day, year, wanted in (
+        ("2004-02-29", 2003, (59, 60, 61)), ("2003-03-01", 2004, (59, 60, 61)),
+    ):  # fmt: skip
+        own = (days.year == year) & np.isin(day_of_year, wanted)
+        quantile = np.quantile(values[own], 0.6, axis=0, method="median_unbiased")
+        np.testing.assert_allclose(got[days.get_loc(day)], quantile, rtol=1e-5)
+    # Day 366 of 2003 is the first of January of 2004, and that of 2002 the first of 2003.
+    own = days.isin(
+        pd.to_datetime(["2003-01-01", "2003-01-02", "2003-12-31", "2004-01-01", "2004-01-02"])
+    )
+    wanted = np.quantile(values[own], 0.6, axis=0, method="median_unbiased")
+    np.testing.assert_allclose(got[-1], wanted, rtol=1e-5)
 
 
 def test_missing_training_days_and_points_leave_the_percentile_of_the_others():
@@ -87,34 +116,69 @@ def test_missing_training_days_and_points_leave_the_percentile_of_the_others():
     values[100:110, 0, 0] = np.nan
     values[200:, 1, 1] = np.nan  # fewer days than a sample needs, later in the year
     settings = Exceedance("t", percentile=90, window_days=11)
-    got = thresholds(DAYS, values, ALL, settings)
-    assert not np.isnan(got[:365, 0, 0]).any()
-    for day in (34, 41, 46, 95, 104, 300):
-        members = np.stack([v for when, v in zip(DAYS, values, strict=True) if near(when, day, 5)])
+    got = limits(DAYS, values, ALL, settings)
+    assert not np.isnan(got[:, 0, 0]).any()
+    for k in (33, 40, 45, 94, 103, 299, 405, 470, 664, 1029):
+        sample = values[members(DAYS[k], DAYS, ALL, 5)]
         for y, x in np.ndindex(values.shape[1:]):
-            sample = members[:, y, x]
-            sample = sample[~np.isnan(sample)]
-            wanted = (
-                np.quantile(sample, 0.9, method="median_unbiased") if len(sample) > 9 else np.nan
-            )
-            assert got[day - 1, y, x] == pytest.approx(wanted, rel=1e-6, nan_ok=True)
+            of_point = sample[:, y, x]
+            of_point = of_point[~np.isnan(of_point)]
+            wanted = np.nan
+            if len(of_point) > 9:
+                wanted = np.quantile(of_point, 0.9, method="median_unbiased")
+            assert got[k, y, x] == pytest.approx(wanted, rel=1e-5, nan_ok=True)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_thresholds_agree_with_xclim():
+@pytest.mark.parametrize("year", [2001, 2003, 2005])
+def test_thresholds_agree_with_xclim_on_the_other_years(year):
+    """2001 to 2003 train, 2005 does not; in leap years xclim moves the days of the year."""
     xclim = pytest.importorskip("xclim.core.calendar")
-    days = pd.date_range("2001-01-01", "2003-12-31")  # without a leap day: the same windows
+    days = pd.date_range("2001-01-01", "2003-12-31").append(
+        pd.date_range("2005-01-01", periods=365)
+    )
     values = noise(days)
+    training = days.year < 2004
+    settings = Exceedance("t", percentile=95, window_days=15)
+    got = limits(days, values, training, settings)[days.year == year]
+    kept = training & (days.year != year)
+    assert kept.sum() == 365 * (2 if year < 2004 else 3)
     array = xr.DataArray(
-        values, dims=("time", "latitude", "longitude"), coords={"time": days}, attrs={"units": "K"}
+        values[kept],
+        dims=("time", "latitude", "longitude"),
+        coords={"time": pd.date_range("2001-01-01", periods=kept.sum())},  # one after the other
+        attrs={"units": "K"},
     )
     wanted = xclim.percentile_doy(array, window=15, per=95).isel(percentiles=0)
-    got = thresholds(days, values, ALL, Exceedance("t", percentile=95, window_days=15))
-    # Near the new year ours also takes the first and last days of the whole series, which xclim
-    # leaves out for want of the year before and after.
+    # Near the new year ours knows which days follow each other.
     inner = slice(7, 358)
     wanted = wanted.transpose("dayofyear", ...).values
-    np.testing.assert_allclose(got[:365][inner], wanted[inner], rtol=1e-6)
+    np.testing.assert_allclose(got[inner], wanted[inner], rtol=1e-5)
+
+
+def test_training_days_are_exceeding_as_often_as_those_of_other_years():
+    """Of independent values, each percentile is exceeded as its share says, training or not."""
+    days = pd.date_range("2001-01-01", "2008-12-31")
+    training = days.year < 2005
+    rule = Exceedance("t", percentile=90, window_days=15)
+    shares = exceeding(days, noise(days, (5, 40)), training, rule).mean(axis=(1, 2))
+    # The percentile of 45 or 60 of them is exceeded by a tenth to within 1 / (3 n) of them.
+    assert shares[training].mean() == pytest.approx(0.1, abs=0.008)
+    assert shares[~training].mean() == pytest.approx(0.1, abs=0.008)
+    assert shares[training].mean() == pytest.approx(shares[~training].mean(), abs=0.005)
+
+
+def test_a_training_day_has_no_say_in_its_own_threshold():
+    values = noise()
+    settings = Exceedance("t", percentile=90, window_days=11)
+    before = limits(DAYS, values, ALL, settings)
+    values[500] = 99.0
+    after = limits(DAYS, values, ALL, settings)
+    near = np.abs(np.arange(len(DAYS)) - 500) <= 5
+    np.testing.assert_array_equal(after[near], before[near])
+    year_before = np.roll(near, -365)
+    assert (after[year_before] >= before[year_before]).all()
+    assert (after[year_before] > before[year_before]).mean() > 0.5
 
 
 def test_thresholds_see_training_days_only():
@@ -124,45 +188,67 @@ def test_thresholds_see_training_days_only():
     other[~training] = 99.0
     settings = Exceedance("t", percentile=90, window_days=11)
     np.testing.assert_array_equal(
-        thresholds(DAYS, values, training, settings), thresholds(DAYS, other, training, settings)
+        limits(DAYS, values, training, settings), limits(DAYS, other, training, settings)
     )
-    with pytest.raises(
-        InputError, match="at least 100 training days with values for percentile 99, got"
-    ):
-        thresholds(DAYS, values, training, Exceedance("t", percentile=99, window_days=11))
+
+
+@pytest.mark.parametrize(("last_year", "percentile", "got"), [(2002, 99, 16), (2001, 90, 5)])
+def test_too_few_training_days_of_other_years(last_year, percentile, got):
+    """Around the new year there are most: both ends of a year are near it."""
+    rule = Exceedance("t", percentile=percentile, window_days=11)
+    with pytest.raises(InputError, match=f"days of other years with values.*at most {got} in 11"):
+        limits(DAYS, noise(), DAYS.year <= last_year, rule)
 
 
 @pytest.mark.parametrize("side", ["above", "below"])
-@pytest.mark.parametrize("min_days", [1, 3, 5])
-def test_spells_are_long_enough_runs(side, min_days):
-    """Oracle: runs found point by point in text."""
-    days = DAYS[:200].delete([50, 120])
-    values = noise(days, (2, 3), seed=1)
+def test_beyond_is_one_zero_or_unknown(side):
+    values = noise()
     values[30, 0, 0] = np.nan
-    limits = np.zeros((366, 2, 3), dtype=np.float32)
-    settings = Exceedance("t", side=side, min_days=min_days)
-    got = np.concatenate([part for _, part in spells(days, values, limits, settings)])
+    rule = Exceedance("t", percentile=90, side=side, window_days=11)
+    training = DAYS.year < 2003
+    limit = limits(DAYS, values, training, rule)
+    wanted = (values > limit if side == "above" else values < limit).astype(float)
+    wanted[30, 0, 0] = np.nan
+    np.testing.assert_array_equal(exceeding(DAYS, values, training, rule), wanted)
+
+
+@pytest.mark.parametrize("min_days", [1, 3, 5, 70])
+def test_spells_are_long_enough_runs(min_days):
+    """Oracle: what every way of filling the unknown days would give."""
+    days = DAYS[:200].delete([50, 51, 120])
+    beyond = np.random.default_rng(1).choice([0.0, 1.0], (len(days), 2, 3), p=[0.4, 0.6])
+    beyond[30, 0, 0] = beyond[90:93, 1, 1] = np.nan
+    if min_days == 70:
+        beyond[100:180, 0, 1] = 1.0
+    settings = Exceedance("t", min_days=min_days)
+    found = [part for _, part in spells(days, beyond.astype(np.float32), settings)]
+    got = np.concatenate(found)
+    number = (days - days[0]).days + min_days  # and as many unknown days at both ends
     for y, x in np.ndindex(2, 3):
-        of_point = values[:, y, x]
-        beyond = of_point > 0 if side == "above" else of_point < 0
-        wanted = np.zeros(len(days))
-        run: list[int] = []
-        for k in range(len(days) + 1):
-            broken = k == len(days) or (k and (days[k] - days[k - 1]).days != 1)
-            if broken or not beyond[k]:
-                if len(run) >= min_days:
-                    wanted[run] = 1
-                run = []
-            if k < len(days) and beyond[k]:
-                run.append(k)
-        wanted[np.isnan(of_point)] = np.nan
+        all_days = np.full(number[-1] + min_days + 1, np.nan)
+        all_days[number] = beyond[:, y, x]
+        ways = []
+        for filled in (0.0, 1.0):  # a longer run cannot be less of a spell: the two ends suffice
+            state = np.where(np.isnan(all_days), filled, all_days)
+            spell, first = np.zeros(len(state)), 0
+            for k in range(len(state) + 1):
+                if k == len(state) or not state[k]:
+                    if k - first >= min_days:
+                        spell[first:k] = 1.0
+                    first = k + 1
+            ways.append(spell[number])
+        wanted = np.where(ways[0] == ways[1], ways[0], np.nan)
+        wanted[np.isnan(beyond[:, y, x])] = np.nan
         np.testing.assert_array_equal(got[:, y, x], wanted)
+    if min_days in (3, 5):
+        assert np.isnan(got[0]).any() and np.isnan(got[50]).any()  # the day after the first gap
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"percentile": 100}, "percentile` must be above 0"),
+        ({"window_days": 30}, "window_days` must be odd.*got 30. Take 29"),
         ({"min_days": 0}, "min_days` must be 1 to 366"),
         ({"min_share": 0.0}, "min_share` must be above 0"),
     ],

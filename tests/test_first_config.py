@@ -172,7 +172,7 @@ def test_inputs_that_do_not_fit(odd_files, tmp_path):
     assert "Shift or round" in error(catalogue=str(tmp_path / "shifted.csv"))
     assert "neither" in error() and "msl, vo850" in error()
     assert "both" in error(catalogue=str(catalogue), exceedance="msl")
-    assert "at least 20 months" in error(exceedance="msl")
+    assert "at least 40 months" in error(exceedance="msl")
     assert "no such file" in error(catalogue=str(tmp_path / "none.csv"))
     region = make_field(np.linspace(30, 20, 11), np.linspace(10, 20, 11), steps=40)
     region.to_netcdf(tmp_path / "region.nc")
@@ -183,13 +183,13 @@ def test_inputs_that_do_not_fit(odd_files, tmp_path):
 
 
 def test_spells_of_a_variable(tmp_path):
-    """Two years of daily noise with warm weeks over half of the region."""
+    """Four years of daily noise with warm weeks over half of the region."""
     latitude, longitude = np.linspace(60, 38, 12), np.linspace(0, 22, 12)
-    field = make_field(latitude, longitude, steps=3 * 365).rename(msl="t850")
-    field = field.assign_coords(time=pd.date_range("2001-01-01", periods=3 * 365, freq="D"))
-    warm = (np.arange(3 * 365) % 73 < 3)[:, None, None] & (longitude < 16)
+    field = make_field(latitude, longitude, steps=4 * 365).rename(msl="t850")
+    field = field.assign_coords(time=pd.date_range("2001-01-01", periods=4 * 365, freq="D"))
+    warm = (np.arange(4 * 365) % 73 < 3)[:, None, None] & (longitude < 16)
     field["t850"] = (280 + (field["t850"] - 101000) / 5000 + 5 * warm).assign_attrs(units="K")
-    field["z500"] = field["t850"] * 0 + make_field(latitude, longitude, 3 * 365, 1)["msl"].values
+    field["z500"] = field["t850"] * 0 + make_field(latitude, longitude, 4 * 365, 1)["msl"].values
     field["z500"].attrs = {"units": "m2 s-2"}
     field.to_netcdf(tmp_path / "warm.nc")
     values = first(tmp_path, tmp_path / "warm.nc", exceedance="t850")

@@ -175,6 +175,18 @@ def test_distance_in_km():
         (lambda: Incidents(rule="mask"), "mask.variable` must name a variable"),
         (lambda: Incidents(rule="mask", mask=Mask("outlin")), "Did you mean `outline`"),
         (lambda: Incidents(rule="mask", catalogue="c.csv"), "`incidents.rule` must be the rule"),
+        (
+            lambda: Incidents(rule="mask", mask=Mask("outline"), where={"a": {"min": 1}}),
+            "`incidents.where` must be left out with .*: mask`.*`catalogue` and `series`",
+        ),
+        (
+            lambda: Incidents(rule="exceedance", match_time="day"),
+            "`incidents.match_time` must be left out with `incidents.rule: exceedance`",
+        ),
+        (
+            lambda: Incidents(rule="series", distance_km=300.0),
+            "`incidents.distance_km` must be left out.*It belongs to `catalogue`",
+        ),
         (lambda: Incidents(distance_km=-1.0), "distance_km` must not be negative"),
         (lambda: Incidents(rule="series", series=Series("r.csv", "tp")), "which values"),
         (

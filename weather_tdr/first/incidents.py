@@ -200,14 +200,14 @@ def exceedance_keys(survey: FieldsSurvey, variable: str, side: str) -> list[Key]
             f"{', '.join(names) or 'none that can be used'}."
         )
     years = (survey.times[-1] - survey.times[0]) / pd.Timedelta(days=365.25)
-    if survey.step_hours > 24 or years * 0.6 < 1.0:
+    if survey.step_hours > 24 or years * 0.6 < 2.0:
         raise InputError(
-            "`--exceedance` needs a climatology: fields of at least 20 months, daily or more "
+            "`--exceedance` needs a climatology: fields of at least 40 months, daily or more "
             f"often, got {period_text(survey.times[0], survey.times[-1])} every "
             f"{survey.step_hours:g} hours. Give more files, or `--catalogue`."
         )
     percentile, training = (10.0 if side == "below" else 90.0), years * 0.6
-    window = next((w for w in (15, 31, 61) if w * training >= 30), 91)
+    window = 15 if training >= 3.0 else 31
     rule: dict[str, Any] = {
         "variable": variable,
         "percentile": percentile,
@@ -219,8 +219,9 @@ def exceedance_keys(survey: FieldsSurvey, variable: str, side: str) -> list[Key]
     why = (
         f"A patch is an incident when {variable} is {side} the {percentile:g}th percentile of its "
         "day of the year for min_days in a row over min_share of the patch; a hard negative from "
-        f"half of that share on. The percentile comes from training days within {window} days "
-        f"around the day of the year, of which the {training:.1f} years of training hold enough. "
+        f"half of that share on. The percentile comes from training days of other years within "
+        f"{window} days around the day of the year, of which the {training:.1f} years of training "
+        "hold enough. "
         "For rarer incidents take a percentile nearer to the end."
     )
     return [
