@@ -53,10 +53,11 @@ def read_ibtracs(text: TextIO, head: str) -> pd.DataFrame:
 
     The second row, of units, is no entry. Main and provisional tracks are kept; spur tracks,
     alternative or interacting positions of a system that has a main track, are left out. Central
-    pressure and wind are those of the agency responsible for the basin (``WMO_...``), and of the
-    US agency where it gives none. Winds are not converted: ``wind_agency`` and
-    ``wind_averaging_minutes`` tell whose wind a row has and over how long it is a mean. All other
-    columns keep their names and values.
+    pressure and wind are those of the agency responsible for the basin (``WMO_...``), and before
+    its first value of a storm and after its last those of the US agency; in between, what it does
+    not give is missing. Winds are not converted: ``wind_agency`` and ``wind_averaging_minutes``
+    tell whose wind a row has and over how long it is a mean, ``pressure_agency`` whose pressure.
+    All other columns keep their names and values.
 
     Args:
         text: the file.
@@ -64,7 +65,8 @@ def read_ibtracs(text: TextIO, head: str) -> pd.DataFrame:
 
     Returns:
         Table with ``time, latitude, longitude, storm_id, basin, name, status, pressure_hpa,
-        wind_kt, wind_agency, wind_averaging_minutes`` as far as the file has them; ``attrs`` add
+        pressure_agency, wind_kt, wind_agency, wind_averaging_minutes`` as far as the file has them;
+        ``attrs`` add
         ``spur_entries`` and ``provisional_entries`` (rows left out and kept) and
         ``wind_averaging_minutes`` (agency -> minutes; None where unknown).
 
@@ -106,10 +108,11 @@ def read_ibtracs(text: TextIO, head: str) -> pd.DataFrame:
     table = table[~spur].rename(columns=RENAMED)
     if spur.any():
         log.info("%d entries of spur tracks are left out", int(spur.sum()))
-    pressure, _ = _official(table, "PRES")
+    pressure, pressure_agency = _official(table, "PRES")
     wind, agency = _official(table, "WIND")
     minutes = agency.map(AVERAGING_MINUTES).astype(float)
-    made = {"pressure_hpa": pressure, "wind_kt": wind, "wind_agency": agency}
+    made = {"pressure_hpa": pressure, "pressure_agency": pressure_agency}
+    made |= {"wind_kt": wind, "wind_agency": agency}
     table = pd.concat([table, pd.DataFrame(made | {"wind_averaging_minutes": minutes})], axis=1)
     agencies = sorted(agency.dropna().unique())
     table.attrs = {
@@ -126,6 +129,7 @@ def _official(table: pd.DataFrame, quantity: str) -> tuple[pd.Series, pd.Series]
     """Value of the responsible agency, else of the US agency, and the agency in lower case."""
     value = pd.Series(np.nan, index=table.index)
     agency = pd.Series(None, index=table.index, dtype=object)
+    taken = pd.Series(False, index=table.index)
     for source in ("WMO", "USA"):
         if f"{source}_{quantity}" not in table:
             continue
@@ -134,8 +138,15 @@ def _official(table: pd.DataFrame, quantity: str) -> tuple[pd.Series, pd.Series]
         if f"{source}_AGENCY" in table:
             known = table[f"{source}_AGENCY"].str.strip().str.lower().astype(object)
             name = known.where(known.notna(), name)
-        agency = agency.where(value.notna() | theirs.isna(), name)
-        value = value.where(value.notna(), theirs)
+        here = theirs.notna() & ~taken
+        value, agency = value.mask(here, theirs), agency.mask(here, name)
+        # From its first to its last value an agency has the storm to itself: two that take turns
+        # every three hours, one of them with shorter means of the wind, would make it flicker.
+        order = table.sort_values("time", kind="stable").index
+        given, storm = theirs.notna().astype(int)[order], table["storm_id"][order]
+        begun = given.groupby(storm).cummax()
+        goes_on = given[::-1].groupby(storm[::-1]).cummax()
+        taken |= (begun & goes_on).astype(bool)
     return value, agency
 
 

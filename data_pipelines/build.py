@@ -44,7 +44,8 @@ REASONS = {
     "mask": ("background", "smaller_mask", "mask"),
     "series": ("background", "near_miss_of_series", "selected_by_series"),
 }
-RELEASES = {"exceedance": "2", "mask": "2"}  # one more, and stores of the rule are built anew
+# Of a rule, or of a format of catalogue: one more, and stores of it are built anew.
+RELEASES = {"exceedance": "2", "mask": "2", "ibtracs": "2"}
 
 
 def build_store(
@@ -123,6 +124,7 @@ def store_attributes(
         catalogue, times = read_catalogue(incidents.catalogue), array.indexes["time"]
         between = never_looked_at(catalogue, pd.DatetimeIndex(times), incidents.match_time)
         changed["times without a label"] = str(between.sum()) if between.any() else None
+        changed["release of the rule"] = RELEASES.get(catalogue.attrs["format"])
     fields_of_rules = {"exceedance": incidents.exceedance.paths, "mask": incidents.mask.paths}
     return {
         "settings": store_settings(fields, incidents, patches, splits, groups, seed),

@@ -22,7 +22,7 @@ def add_changes(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: ``time, storm_id, latitude`` and, as far as known, ``pressure_hpa``, ``wind_kt``
-            (with ``wind_agency``, ``wind_averaging_minutes``).
+            (with ``pressure_agency``, ``wind_agency``, ``wind_averaging_minutes``).
 
     Returns:
         The table with the further columns; ``attrs["derived"]`` names them.
@@ -47,17 +47,22 @@ def deepening_bergeron(table: pd.DataFrame) -> pd.Series:
     the deepest fall of a whole track.
 
     Args:
-        table: ``time, storm_id, latitude`` (degrees north), ``pressure_hpa``.
+        table: ``time, storm_id, latitude`` (degrees north), ``pressure_hpa`` and, if known,
+            ``pressure_agency``.
 
     Returns:
         Bergeron, positive where the system deepens, shape (rows,); NaN without a pressure of the
-        same system exactly 24 hours earlier, and where the latitude is not 20 to 75 degrees.
+        same system exactly 24 hours earlier, by the same agency, and where the latitude is not 20
+        to 75 degrees.
 
     Source: F. Sanders and J. R. Gyakum (1980), Mon. Wea. Rev. 108, 1589-1606.
     """
     pressure = possible(table, "pressure_hpa")
     latitude = table["latitude"].abs()
     fall = day_before(table, pressure) - pressure
+    if "pressure_agency" in table:
+        agency = table["pressure_agency"]
+        fall = fall.where(agency == day_before(table, agency))
     return (fall / bergeron(latitude.to_numpy(dtype=float))).where(
         latitude.between(*BERGERON_LATITUDES)
     )

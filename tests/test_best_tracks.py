@@ -100,6 +100,45 @@ def test_ibtracs_by_column_name(tmp_path, columns):
     assert got["wind_change_24h"][1] == 60
 
 
+def test_agencies_do_not_take_turns_within_a_storm(tmp_path):
+    """Tokyo every six hours from 12 to 36 UTC, the US agency every three: by hand, hour by hour."""
+    start = pd.Timestamp("2020-08-01")
+    entries = []
+    for hour in range(0, 49, 3):
+        entry = {
+            "SID": "2020214N15130", "LAT": "25.0", "LON": "130.0", "TRACK_TYPE": "main",
+            "ISO_TIME": str(start + pd.Timedelta(hours=hour)), "USA_AGENCY": "jtwc_wp",
+            "USA_WIND": str(60 + hour), "USA_PRES": str(990 - hour),
+        }  # fmt: skip
+        if 12 <= hour <= 36 and hour % 6 == 0:
+            entry |= {"WMO_WIND": "50", "WMO_AGENCY": "tokyo"}
+            entry |= {"WMO_PRES": "995"} if hour < 30 else {}
+        entries.append(entry)
+    rng = np.random.default_rng(0)
+    entries = [entries[i] for i in rng.permutation(len(entries))]  # in any order
+    other = [entry | {"SID": "2020215N10150"} for entry in entries if "WMO_WIND" not in entry]
+    got = read_catalogue(written(tmp_path, ibtracs_text(V04R01, entries + other)))
+    tokyo, us = (got[got["storm_id"] == s] for s in ("2020214N15130", "2020215N10150"))
+    assert set(us["wind_agency"]) == set(us["pressure_agency"]) == {"jtwc_wp"}
+    hours = ((tokyo["time"] - start) / pd.Timedelta(hours=1)).astype(int)
+    for hour, (_, row) in zip(hours, tokyo.iterrows(), strict=True):
+        for agency, value, last, theirs, ours in (
+            ("wind_agency", "wind_kt", 36, 50, 60 + hour),
+            ("pressure_agency", "pressure_hpa", 24, 995, 990 - hour),
+        ):
+            if not 12 <= hour <= last:
+                assert (row[agency], row[value]) == ("jtwc_wp", ours)
+            elif hour % 6 == 0:
+                assert (row[agency], row[value]) == ("tokyo", theirs)
+            else:
+                assert pd.isna(row[agency]) and np.isnan(row[value])
+    # What changes from one agency to the other is no change of the storm.
+    assert list(hours[tokyo["deepening_bergeron"].notna()]) == [27, 30, 33]  # from 3, 6 and 9
+    assert list(hours[tokyo["wind_change_24h"].notna()]) == [36]  # from 12, both Tokyo's
+    alone = us["deepening_bergeron"].dropna()
+    np.testing.assert_allclose(alone, 24 / (24 * np.sin(np.deg2rad(25)) / np.sin(np.deg2rad(60))))
+
+
 def test_ibtracs_without_units_row_keeps_its_first_entry(tmp_path):
     with_units = read_catalogue(written(tmp_path, ibtracs_text(V04R01)))
     without = read_catalogue(written(tmp_path, ibtracs_text(V04R01, units=False)))
