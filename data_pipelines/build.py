@@ -14,7 +14,8 @@ from data_pipelines.cluster import Cluster, compute
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping, Groups
 from data_pipelines.incidents import read_catalogue
-from data_pipelines.labelling import Labeller, make_labeller
+from data_pipelines.labelling import Labeller, kinds_of, make_labeller
+from data_pipelines.labels import UNKNOWN
 from data_pipelines.opening import files_of
 from data_pipelines.patches import sample_coordinates
 from data_pipelines.planning import StorePlan, counts_of, plan_store
@@ -45,7 +46,7 @@ REASONS = {
     "series": ("background", "near_miss_of_series", "selected_by_series"),
 }
 # Of a rule, or of a format of catalogue: one more, and stores of it are built anew.
-RELEASES = {"exceedance": "2", "mask": "2", "ibtracs": "2"}
+RELEASES = {"exceedance": "2", "mask": "2", "series": "2", "ibtracs": "2"}
 
 
 def build_store(
@@ -125,6 +126,8 @@ def store_attributes(
         between = never_looked_at(catalogue, pd.DatetimeIndex(times), incidents.match_time)
         changed["times without a label"] = str(between.sum()) if between.any() else None
         changed["release of the rule"] = RELEASES.get(catalogue.attrs["format"])
+        unknown = kinds_of(catalogue, incidents, others="hard_negative") == UNKNOWN
+        changed["entries of which nobody knows"] = str(unknown.sum()) if unknown.any() else None
     fields_of_rules = {"exceedance": incidents.exceedance.paths, "mask": incidents.mask.paths}
     return {
         "settings": store_settings(fields, incidents, patches, splits, groups, seed),

@@ -1,6 +1,7 @@
 """Dates and hours of a catalogue's entries, and the error that names a bad value's line."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,29 +13,34 @@ HOUR_NAMES = ("hour", "hh", "hr", "hour_utc", "utc")  # a column that belongs to
 YEARS = (1678, 2261)  # that nanoseconds since 1970 reach
 CLOCK = r"(\d{1,2})(?::(\d{2})(?::00)?)?\s*(?:Z|UTC)?"  # 6, 06:30, 06Z
 DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b.*"
-DECIMAL_YEAR = r"\s*\d{4}\.\d*\s*"
+YEAR_ALONE = r"\s*\d{4}(\.\d*)?\s*"
 
 
 def times_of(table: pd.DataFrame, path: Path) -> pd.Series:
     """The times of entries, UTC, with the hours of a column of their own where dates have none.
 
     Args:
-        table: ``time``, and maybe one of HOUR_NAMES; index: line of the file.
+        table: ``time``, and maybe one of HOUR_NAMES; or ``date`` and the hour in ``time``. Index:
+            line of the file.
         path: of the file.
 
     Raises:
         InputError: a value is no date, or no hour.
     """
+    column, hours = "time", [c for c in table if str(c).strip().lower() in HOUR_NAMES]
+    dates = [str(c) for c in table if str(c).strip().lower() == "date"]
     times = table["time"]
     if not pd.api.types.is_datetime64_dtype(times):
-        text = times.map(str)
-        _refuse_decimal_years(path, table, text.str.fullmatch(DECIMAL_YEAR))
+        if dates and _hours(times).notna().all():
+            column, hours = dates[0], ["time"]
+        text = table[column].map(str)
+        _refuse_years_alone(path, table, text.str.fullmatch(YEAR_ALONE), column)
         times = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
         times = times.dt.tz_localize(None)
-    refuse(path, table, times.isna(), "time", "be a date such as 2001-01-31 06:00")
+    refuse(path, table, times.isna(), column, "be a date such as 2001-01-31 06:00")
     far = ~times.dt.year.between(*YEARS)
-    refuse(path, table, far, "time", f"lie in the years {YEARS[0]} to {YEARS[1]}")
-    return _with_hours(times.astype("datetime64[ns]"), table, path)
+    refuse(path, table, far, column, f"lie in the years {YEARS[0]} to {YEARS[1]}")
+    return _with_hours(times.astype("datetime64[ns]"), table, path, hours)
 
 
 def days_alone(times: pd.Series) -> bool:
@@ -74,17 +80,19 @@ def _mending(values: pd.Series, bad: pd.Series) -> str:
     )
 
 
-def _refuse_decimal_years(path: Path, table: pd.DataFrame, bad: pd.Series) -> None:
+def _refuse_years_alone(path: Path, table: pd.DataFrame, bad: pd.Series, column: str) -> None:
     if bad.any():
         raise InputError(
-            _told(path, table, bad, "time", "be a date such as 2001-01-31 06:00")
-            + "A decimal year, or a month after a point: write it as year-month-day."
+            _told(path, table, bad, column, "be a date such as 2001-01-31 06:00")
+            + "A year alone, a decimal year, a month after a point, or an hour without its date: "
+            "write it as year-month-day."
         )
 
 
-def _with_hours(times: pd.Series, table: pd.DataFrame, path: Path) -> pd.Series:
+def _with_hours(
+    times: pd.Series, table: pd.DataFrame, path: Path, names: Sequence[object]
+) -> pd.Series:
     """Dates with the hours of a column of their own, if there is one that holds any."""
-    names = [c for c in table if str(c).strip().lower() in HOUR_NAMES]
     if not names or not days_alone(times) or table[names[0]].isna().all():
         return times
     hours = _hours(table[names[0]])

@@ -115,6 +115,8 @@ def with_usual_names(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     renamed = {}
     for column, names in USUAL_NAMES.items():
         found = [c for c in table.columns if _plain(c) in names]
+        if column == "time" and sorted(map(_plain, found)) == ["date", "time"]:
+            found = [c for c in found if _plain(c) == "time"]  # its hours: see `times_of`
         if column not in table and len(found) == 1:
             renamed[str(found[0])] = column
     if not renamed:
@@ -187,7 +189,8 @@ def _read_geojson(text: TextIO, path: Path) -> pd.DataFrame:
             others.append(number)
             continue
         named = {"storm_id": feature["id"]} if feature.get("id") is not None else {}
-        rows[number] = named | dict(feature.get("properties") or {}) | point
+        properties = feature.get("properties")
+        rows[number] = named | (properties if isinstance(properties, dict) else {}) | point
     if others:
         log.warning(
             "%d of %d features of %s are no points with a position and are left out, the first "

@@ -10,37 +10,42 @@ from data_pipelines.coordinates import time_dim
 from data_pipelines.errors import InputError
 from data_pipelines.opening import files_of, open_files
 
+AT_MOST = 20  # files looked at
 DAY = np.timedelta64(24, "h")
 
 
-def refuse_late_stamps(paths: Sequence[str | Path]) -> None:
-    """Refuses fields that `match_time: day` would match with the wrong day.
+def refuse_late_stamps(
+    paths: Sequence[str | Path], by_day: str = "`incidents.match_time: day`"
+) -> None:
+    """Refuses what would be matched with the wrong day.
 
     Args:
-        paths: files of fields; the bounds of time of the first one are looked at.
+        paths: files of fields or of labels; of many, the bounds of time of some are looked at.
+        by_day: the setting that matches them by day, for the error.
 
     Raises:
         InputError: they are means of days stamped outside of these.
     """
-    files = files_of(paths)[:1]
-    if not files or (isinstance(files[0], Path) and not files[0].exists()):
-        return
-    try:
-        dataset, _ = open_files(files)
-    except InputError:  # left out and reported where all files are opened
-        return
-    with dataset:
-        late = _late(dataset)
-    if late is None:
-        return
-    stamp, begin, end, hours = late
-    raise InputError(
-        "`incidents.match_time: day` needs fields stamped within their day, got "
-        f"{stamp} for the mean of {begin} to {end} (the bounds of time in {files[0]}): entries "
-        "would label the fields of the day before theirs. Put the times right in the files, "
-        f"`dataset['time'] = dataset['time'] - np.timedelta64({hours}, 'h')`, or take `exact` if "
-        "the entries have the same stamps."
-    )
+    files = files_of(paths)
+    some = np.unique(np.linspace(0, len(files) - 1, min(len(files), AT_MOST)).round().astype(int))
+    for file in (files[k] for k in some):
+        if isinstance(file, Path) and not file.exists():
+            continue
+        try:
+            dataset, _ = open_files([file])
+        except InputError:  # left out and reported where all files are opened
+            continue
+        with dataset:
+            late = _late(dataset)
+        if late is not None:
+            stamp, begin, end, hours = late
+            raise InputError(
+                f"{by_day} needs days stamped within themselves, got {stamp} for the mean of "
+                f"{begin} to {end} (the bounds of time in {file}): fields and labels would be a "
+                "day apart. Put the times right in the files, `dataset['time'] = dataset['time'] - "
+                f"np.timedelta64({hours}, 'h')`"
+                + (", or take `exact` if both are stamped so." if "match_time" in by_day else ".")
+            )
 
 
 def _late(dataset: xr.Dataset) -> tuple[str, str, str, int] | None:

@@ -12,10 +12,12 @@ WHY = {
     "missing_values": "a value is missing or impossible",
     "storm_in_target_set": "the target set holds the same incident, and training must not see it",
     "overlaps_target_set": "the target set holds some of the same field values",
-    "incidents_outside_times": "entry of an incident at a time without fields",
+    "incidents_outside_times": "entry of an incident at a time without fields, or between the "
+    "usual times of the catalogue",
     "incidents_outside_cells": "entry of an incident where no patch has its centre (poles, edges "
     "of a region, columns that the stride leaves over)",
-    "others_outside_times": "entry of another system at a time without fields",
+    "others_outside_times": "entry of another system at a time without fields, or between the "
+    "usual times of the catalogue",
     "others_outside_cells": "entry of another system where no patch has its centre",
     "times_without_label": "a time for which the rule has no value",
     "patches_without_label": "a patch for which the rule has no value",

@@ -152,6 +152,11 @@ def _check_box(name: str, box: Any) -> None:
             f"`groups.regions.{name}` must lie between -90 and 90 degrees with south below "
             f"north, got {dict(box)}."
         )
+    if name == "elsewhere":
+        raise InputError(
+            "`groups.regions` must not name a region `elsewhere`, which is what no region holds. "
+            "Give it another name."
+        )
     if not name.replace("_", "").isalnum():
         raise InputError(
             f"`groups.regions` must have names of letters, digits and underscores, got `{name}`."

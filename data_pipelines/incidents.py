@@ -1,7 +1,6 @@
-"""Reads catalogues of incidents into one table and selects the rare ones."""
+"""Reads catalogues of incidents into one table."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from data_pipelines.catalogues import USUAL_NAMES, read_table, say_once, with_us
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.following import follow
 from data_pipelines.schema import MatchTime
-from data_pipelines.tracks import DERIVED, POSSIBLE, add_changes, possible
+from data_pipelines.tracks import POSSIBLE, add_changes, possible
 
 log = logging.getLogger(__name__)
 REQUIRED = ("time", "latitude", "longitude")
@@ -133,44 +132,6 @@ def _doubt(table: pd.DataFrame, path: Path) -> None:
             first["time"],
             "; no time of the file has an hour" if days_alone(table["time"]) else "",
         )
-
-
-def select_rows(
-    catalogue: pd.DataFrame, where: Mapping[str, Mapping[str, float]], name: str = "incidents.where"
-) -> pd.Series:
-    """True for the rows of a catalogue or series within limits.
-
-    Args:
-        catalogue: the table.
-        where: column -> limits, such as ``{"deepening_bergeron": {"min": 1.0}}``; limits are
-            inclusive and all must hold; empty cells never pass. No column selects every row.
-        name: of the setting, for errors.
-
-    Raises:
-        InputError: an unknown column or limit, or nothing is left.
-    """
-    chosen = pd.Series(True, index=catalogue.index)
-    if not isinstance(where, Mapping) or not all(isinstance(v, Mapping) for v in where.values()):
-        raise InputError(
-            f"`{name}` must be columns with limits such as "
-            f"{{deepening_bergeron: {{min: 1.0}}}}, got {where!r}."
-        )
-    for column, limits in where.items():
-        if column not in catalogue:
-            needs = DERIVED.get(column)
-            fix = f" `{column}` is made where there is `{needs}`." if needs else ""
-            raise unknown_name(f"`{name}`: column", column, catalogue.columns, fix)
-        values = pd.to_numeric(catalogue[column], errors="coerce")
-        for limit, value in limits.items():
-            if limit not in ("min", "max"):
-                raise unknown_name(f"`{name}.{column}`: limit", limit, ("min", "max"))
-            chosen &= values >= value if limit == "min" else values <= value
-    if not chosen.any():
-        raise InputError(
-            f"`{name}` must leave at least one of {len(catalogue)} rows, got none for "
-            f"{dict(where)}. Relax the limits."
-        )
-    return chosen
 
 
 def at_times(

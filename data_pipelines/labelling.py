@@ -16,11 +16,12 @@ from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.exceedance import daily_values, exceeding, spells
 from data_pipelines.fields import open_fields
-from data_pipelines.incidents import read_catalogue, select_rows
-from data_pipelines.labels import PatchLabels, label_from_catalogue, steps_of
+from data_pipelines.incidents import read_catalogue
+from data_pipelines.labels import UNKNOWN, PatchLabels, label_from_catalogue, steps_of
+from data_pipelines.limits import select_rows, undecided_rows
 from data_pipelines.quality import Finding, findings_of, joined, read_block
 from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid
-from data_pipelines.series import label_from_series, read_series
+from data_pipelines.series import is_text, label_from_series, read_series
 from data_pipelines.settings import Fields, Incidents
 
 # Times of the fields, where patches lie, split of each time -> labels.
@@ -43,8 +44,9 @@ def make_labeller(
     Raises:
         InputError: an input is missing or wrong, or fields to match by day are stamped outside it.
     """
-    if incidents.match_time == "day" and incidents.rule in ("catalogue", "series"):
-        refuse_late_stamps(fields.paths)
+    if incidents.match_time == "day":
+        series = [p for p in (incidents.series.path,) if p and not is_text(Path(p))]
+        refuse_late_stamps([*fields.paths, *series, *incidents.mask.paths])
     if incidents.rule == "catalogue":
         return catalogue_labeller(read_catalogue(incidents.catalogue), incidents)
     if incidents.rule == "series":
@@ -55,6 +57,8 @@ def make_labeller(
             f"`incidents.{incidents.rule}.variable` must name a variable for `incidents.rule: "
             f"{incidents.rule}`, got none."
         )
+    if incidents.rule == "exceedance":
+        refuse_late_stamps(rule.paths, "`incidents.rule: exceedance`")
     paths = rule.paths or fields.paths
     field = open_fields(paths, [rule.variable], period=fields.period)
     if incidents.rule == "mask":
@@ -75,7 +79,7 @@ def catalogue_labeller(catalogue: pd.DataFrame, incidents: Incidents) -> Labelle
 
 
 def kinds_of(table: pd.DataFrame, incidents: Incidents, others: str) -> IntArray:
-    """Kind of each row of a catalogue or series: index into ``GROUPS``.
+    """Kind of each row of a catalogue or series: index into ``GROUPS``, or UNKNOWN.
 
     Args:
         table: the rows.
@@ -88,6 +92,7 @@ def kinds_of(table: pd.DataFrame, incidents: Incidents, others: str) -> IntArray
         kind = np.where(near, GROUPS.index("hard_negative"), GROUPS.index("background"))
     else:
         kind = np.full(len(table), GROUPS.index(others))
+    kind = np.where(undecided_rows(table, incidents.where), UNKNOWN, kind)
     return np.where(chosen, GROUPS.index("incident"), kind).astype(np.int64)
 
 

@@ -93,13 +93,13 @@ def label_from_catalogue(
     """Labels the patches of a grid at the given times.
 
     An entry belongs to the patch whose central cell holds it, or to all whose centre is near.
-    A patch is an *incident* when an incident of its time belongs to it, else a *hard negative*
-    when a hard negative does. Times between the steps of the catalogue are unlabelled: nobody has
-    looked there, so that a storm would count as background (see `cadence.cadence_of`).
+    A patch is an *incident* when an incident of its time belongs to it, else unknown when an entry
+    does of which nobody knows, else a *hard negative* when one does. Times at which the catalogue
+    has not looked are unlabelled: a storm would count as background (see `cadence`).
 
     Args:
         catalogue: table with ``time, latitude, longitude, storm_id``.
-        kind: of each entry, index into ``GROUPS``; background labels nothing.
+        kind: of each entry, index into ``GROUPS``, or UNKNOWN; background labels nothing.
         times: times of the fields.
         grid: where patches lie.
         match_time: see `steps_of`.
@@ -134,10 +134,12 @@ def label_from_catalogue(
             "incident_id": catalogue["storm_id"].to_numpy()[entry],
         }
     )
-    entries = entries[(entries["step"] >= 0) & (entries["kind"] > 0)]
-    # The incident comes first in its cell and names it.
-    entries = entries.sort_values("kind", ascending=False, kind="stable")
-    entries = entries.sort_values(["step", "row", "column"], kind="stable", ignore_index=True)
+    entries = entries[(entries["step"] >= 0) & (entries["kind"] != GROUPS.index("background"))]
+    # The incident comes first in its cell and names it, then what may be one.
+    order = {GROUPS.index("incident"): 0, UNKNOWN: 1, GROUPS.index("hard_negative"): 2}
+    entries = entries.assign(order=entries["kind"].map(order))
+    entries = entries.sort_values(["step", "row", "column", "order"], kind="stable")
+    entries = entries.drop(columns="order").reset_index(drop=True)
     first = ~entries.duplicated(["step", "row", "column"])
     table = entries[first].reset_index(drop=True)
     ids, bounds = entries["incident_id"].tolist(), [*np.flatnonzero(first), len(entries)]
@@ -151,8 +153,8 @@ def label_from_catalogue(
         "others_outside_times": int((~chosen & ~in_time).sum()),
         "others_outside_cells": int((~chosen & in_time & ~reached).sum()),
     }
-    if unlabelled.any():
-        unused["times_without_label"] = int(unlabelled.sum())
+    unused["times_without_label"] = int(unlabelled.sum())
+    unused["patches_without_label"] = int((table["kind"] == UNKNOWN).sum())
     return PatchLabels(table, unused, unlabelled)
 
 

@@ -178,8 +178,9 @@ class PatchGrid:
             the point (poles, edges of a region).
         """
         y = np.floor((self.latitude[0] - latitude) / self.dlat + 0.5).astype(np.int64)
-        east = (np.asarray(longitude, dtype=float) - self.longitude[0]) % 360.0
-        x = np.floor(east / self.dlon + 0.5).astype(np.int64)
+        west = self.longitude[0] - self.dlon / 2  # the first point's cell begins there
+        x = np.floor((np.asarray(longitude, dtype=float) - west) % 360.0 / self.dlon)
+        x = x.astype(np.int64)
         if self.whole:
             inside = (y >= 0) & (y < self.shape[0]) & (self.is_global | (x < self.shape[1]))
             return np.where(inside, 0, -1), np.where(inside, 0, -1)
@@ -187,7 +188,7 @@ class PatchGrid:
             x = (x - self.first[1] - self.margin) % len(self.longitude)
             column = x // self.stride
         else:
-            # A point just west of the first column comes out near 360 and is outside as it should.
+            # A point west of the first cell comes out near 360 and is outside as it should.
             column = np.floor_divide(x - self.first[1] - self.margin, self.stride)
         row = np.floor_divide(y - self.first[0] - self.margin, self.stride)
         inside = (row >= 0) & (row < self.rows) & (column >= 0) & (column < self.columns)

@@ -1,7 +1,7 @@
 """Labels whole fields from one value a time, such as the rain on an island."""
 
 import gzip
-import logging
+import zlib
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from data_pipelines.catalogues import dialect
 from data_pipelines.coordinates import is_latitude, time_dim
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.labels import PatchLabels, steps_of, storm_sets
+from data_pipelines.limits import numbers
 from data_pipelines.opening import engine_of
 from data_pipelines.schema import GROUPS, MatchTime, PatchGrid
 from data_pipelines.settings import Series
-
-log = logging.getLogger(__name__)
 
 
 def read_series(series: Series) -> pd.DataFrame:
@@ -40,8 +39,19 @@ def read_series(series: Series) -> pd.DataFrame:
     path = Path(series.path).expanduser()
     if not path.is_file():
         raise InputError(f"`incidents.series.path`: no such file: {path}. Check the path.")
-    read = _read_csv if path.suffix.lower() in (".csv", ".txt", ".gz") else _read_netcdf
-    table = read(path, series)
+    try:
+        table = _read_csv(path, series) if is_text(path) else _read_netcdf(path, series)
+    except InputError:
+        raise
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(
+            f"`incidents.series.path`: {path} is no readable CSV: {why}. Give a text file in UTF-8 "
+            "(or its .gz) with a header and as many cells in each line, or NetCDF."
+            if is_text(path)
+            else f"`incidents.series.path`: cannot open {path} as NetCDF. Check the file; CSV is "
+            "called .csv, .txt or .gz."
+        ) from error
     times = pd.to_datetime(table["time"].map(str), errors="coerce", utc=True, format="ISO8601")
     table["time"] = times.dt.tz_localize(None).astype("datetime64[ns]")
     if table["time"].isna().any() or table["time"].duplicated().any():
@@ -50,11 +60,13 @@ def read_series(series: Series) -> pd.DataFrame:
             f"{int(table['time'].isna().sum())} that are no date and "
             f"{int(table['time'].duplicated().sum())} that repeat. Correct or delete them."
         )
-    infinite = np.isinf(table[series.variable].to_numpy(dtype=float))
-    if infinite.any():
-        log.warning("%d infinite values of %s count as missing", infinite.sum(), path)
-        table.loc[infinite, series.variable] = np.nan
+    table[series.variable] = numbers(table[series.variable])
     return table.sort_values("time", ignore_index=True)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a series is read as CSV, by the name of its file."""
+    return path.suffix.lower() in (".csv", ".txt", ".gz")
 
 
 def _read_csv(path: Path, series: Series) -> pd.DataFrame:
@@ -70,18 +82,17 @@ def _read_csv(path: Path, series: Series) -> pd.DataFrame:
 
 
 def _read_netcdf(path: Path, series: Series) -> pd.DataFrame:
-    try:
-        opened = xr.open_dataset(path, engine=engine_of(path))
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"`incidents.series.path`: cannot open {path} as CSV or NetCDF. Check the file."
-        ) from error
-    with opened as dataset:
+    with xr.open_dataset(path, engine=engine_of(path)) as dataset:
         if series.variable not in dataset:
             raise unknown_name(
                 "`incidents.series.variable`", series.variable, map(str, dataset.data_vars)
             )
         values = dataset[series.variable]
+        if values.dtype.kind not in "fiub":
+            raise InputError(
+                f"`incidents.series.variable` must be numbers, got `{series.variable}` of type "
+                f"{values.dtype} in {path}. Name another one."
+            )
         time = time_dim(values)
         if time is None or time not in dataset.coords:
             raise InputError(

@@ -9,6 +9,7 @@ import yaml
 from data_pipelines import labels as labels_module
 from data_pipelines.build import store_attributes
 from data_pipelines.cadence import cadence_of
+from data_pipelines.catalogues import say_once
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Groups
@@ -53,6 +54,23 @@ def test_labels_are_the_same_where_the_steps_agree(freq, monkeypatch):
     old = label_from_catalogue(table, kind, times, GRID)
     pd.testing.assert_frame_equal(got.table, old.table)
     assert got.unused == old.unused and not got.unlabelled.any()
+
+
+@pytest.mark.parametrize(("entries", "known"), [(6, False), (4, True)])
+def test_days_without_hours_say_nothing_of_the_hours(entries, known, caplog):
+    """Single entries, a week apart, at 00 UTC each; four of them may be so by chance."""
+    say_once.cache_clear()
+    days = pd.date_range("2001-01-01", periods=entries, freq="7D")
+    table = pd.DataFrame({"time": days, "latitude": 40.0, "longitude": 35.0})
+    table["storm_id"] = [f"s{k}" for k in range(entries)]
+    times = pd.date_range("2001-01-01", days[-1] + pd.Timedelta("2D"), freq="6h")
+    got = label_from_catalogue(table, np.full(entries, 2), times, GRID)
+    wanted = times.floor("D").isin(days) & (times.hour > 0) & (not known)
+    np.testing.assert_array_equal(np.broadcast_to(got.unlabelled, len(times)), wanted)
+    assert got.table["step"].tolist() == times.get_indexer(days).tolist()
+    assert ("no time of the catalogue has an hour" in caplog.text) is not known
+    shifted = table.assign(time=table["time"] + pd.Timedelta("6h"))
+    assert not label_from_catalogue(shifted, np.full(entries, 2), times, GRID).unlabelled.any()
 
 
 def test_an_entry_beside_the_steps_tells_nothing_of_its_time():

@@ -47,6 +47,7 @@ def test_geojson(tmp_path, caplog):
         ('{"type": ', "is no readable JSON"),
         (collection(), "must hold features that are points, got none of 0"),
         (collection(point(1, 2, storm_id="a")), "column `time` is unknown"),
+        (collection(point(1, 2) | {"properties": ["a"]}), "column `time` is unknown"),
         (
             collection(
                 point(1, 2, time="2001-01-01", storm_id="a"), point(1, 95, time=1, storm_id="a")

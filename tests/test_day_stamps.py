@@ -8,7 +8,7 @@ import xarray as xr
 from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.labelling import make_labeller
-from data_pipelines.settings import Fields, Incidents
+from data_pipelines.settings import Exceedance, Fields, Incidents, Mask, Series
 from weather_tdr.cli import main
 from weather_tdr.first.configuration import write_first_config
 
@@ -52,6 +52,31 @@ def test_stamps_at_the_end_of_the_day_are_refused(daily, small_files, tmp_path):
         )
 
 
+def test_each_file_that_is_matched_by_day_is_looked_at(daily, small_files, tmp_path):
+    """A later file of the fields; the mask; the series; the files of `exceedance`."""
+    fine, late = str(daily / "12.nc"), str(daily / "24.nc")
+    catalogue = {"catalogue": str(small_files[1]), "match_time": "day"}
+    mask = {"rule": "mask", "mask": Mask("msl", [late]), "match_time": "day"}
+    series = {"rule": "series", "series": Series(late, "msl"), "match_time": "day"}
+    exceedance = {"rule": "exceedance", "exceedance": Exceedance("msl", [late])}
+    where = {"where": {"msl": {"min": 1}}}
+    for given, paths, said in (
+        (catalogue, [fine, late], "match_time: day"),
+        (mask, [fine], "match_time: day"),
+        (series | where, [fine], "match_time: day"),
+        (exceedance, [fine], "rule: exceedance"),
+    ):
+        with pytest.raises(InputError, match=rf"`incidents.{said}` needs days stamped within"):
+            make_labeller(Incidents(**given), Fields(paths=paths, variables=["msl"]), None)
+    own = Incidents(rule="exceedance", exceedance=Exceedance("msl"))
+    make_labeller(own, Fields(paths=[late], variables=["msl"]), None)  # days of the same files
+    copies = [tmp_path / f"{k:03}.nc" for k in range(50)]
+    for k, path in enumerate(copies):
+        path.symlink_to(daily / ("24.nc" if k == 49 else "12.nc"))
+    with pytest.raises(InputError, match=r"bounds of time in .*049.nc"):
+        refuse_late_stamps(copies)
+
+
 def test_the_fix_that_is_told_puts_them_right(daily, tmp_path):
     with xr.open_dataset(daily / "24.nc") as dataset:
         moved = dataset.assign_coords(time=dataset["time"] - np.timedelta64(12, "h"))
@@ -79,4 +104,4 @@ def test_check_warns_of_days_matched_as_hours(daily, small_files, config_file, c
     with pytest.raises(SystemExit, match="2"):
         main(["check", str(config_file), *late, "--incidents.match_time", "day"])
     out = capsys.readouterr()
-    assert "stamped within their day" in " ".join((out.out + out.err).split())
+    assert "days stamped within themselves" in " ".join((out.out + out.err).split())

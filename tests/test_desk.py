@@ -75,6 +75,31 @@ def test_names_of_systems_by_other_spellings(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("names", "hours", "wanted"),
+    [
+        (("date", "time"), ["1800", "0600"], ["18:00", "06:00"]),
+        (("Date", "Time"), ["18:00", "06:30"], ["18:00", "06:30"]),
+        (("time", "Date"), ["2001-02-03 03:00", "2001-02-04 09:00"], ["03:00", "09:00"]),
+    ],
+)
+def test_the_hour_may_be_called_time_beside_a_date(tmp_path, names, hours, wanted):
+    days = ["2001-02-03", "2001-02-04"]
+    first, second = (hours, days) if names[0] == "time" else (days, hours)
+    table = pd.DataFrame({names[0]: first, names[1]: second, "lat": 1.0, "lon": 2.0, "sid": "a"})
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    wanted = [pd.Timestamp(f"{day} {hour}") for day, hour in zip(days, wanted, strict=True)]
+    assert read_catalogue(tmp_path / "mine.csv")["time"].tolist() == wanted
+
+
+@pytest.mark.parametrize("alone", ["2001", "1800", "2001.5"])
+def test_a_year_alone_is_no_time(tmp_path, alone):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"time,latitude,longitude\n2001-01-01,1,2\n{alone},1,2\n")
+    with pytest.raises(InputError, match=rf"`time` must be a date.* got `{alone}` in line 3.*year"):
+        read_catalogue(path)
+
+
+@pytest.mark.parametrize(
     "first", ["time latitude longitude", "# my tracks\ntime,latitude,longitude"]
 )
 def test_tables_that_are_no_csv(tmp_path, first):

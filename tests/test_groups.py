@@ -83,6 +83,7 @@ def test_every_sample_has_a_group_that_names_each_stratum(by, kind, month, latit
         ({"by": ["region"], "regions": {"a": {"south": 1}}}, "must have the sides"),
         ({"by": ["region"], "regions": {"a": BOX | {"south": 50}}}, "south below north"),
         ({"by": ["region"], "regions": {"a b": BOX}}, "names of letters"),
+        ({"by": ["region"], "regions": {"elsewhere": BOX}}, "must not name a region `elsewhere`"),
     ],
 )
 def test_bad_groups(change, words):

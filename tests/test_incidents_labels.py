@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from data_pipelines.errors import InputError
-from data_pipelines.incidents import read_catalogue, select_rows
+from data_pipelines.incidents import read_catalogue
 from data_pipelines.labels import label_from_catalogue
 from data_pipelines.schema import GROUPS, PatchGrid
 
@@ -68,6 +68,8 @@ def test_unused_entries_are_counted():
         "incidents_outside_cells": 1,
         "others_outside_times": 1,
         "others_outside_cells": 0,
+        "times_without_label": 0,
+        "patches_without_label": 0,
     }
 
 
@@ -81,22 +83,6 @@ def test_daily_means_take_every_entry_of_their_day():
         label_from_catalogue(entries, chosen, days, GRID, "exact")
     with pytest.raises(InputError, match="one field a day"):
         label_from_catalogue(entries, chosen, TIMES, GRID, "day")
-
-
-def test_filters():
-    entries = table(time=["2001-01-01"] * 3, deepening=[np.nan, 1.0, 2.5])
-    assert list(select_rows(entries, {"deepening": {"min": 1.0}})) == [False, True, True]
-    assert list(select_rows(entries, {"deepening": {"min": 1, "max": 2}})) == [
-        False,
-        True,
-        False,
-    ]
-    with pytest.raises(InputError, match="Did you mean `deepening`"):
-        select_rows(entries, {"deepning": {"min": 1}})
-    with pytest.raises(InputError, match="limit `minimum` is unknown"):
-        select_rows(entries, {"deepening": {"minimum": 1}})
-    with pytest.raises(InputError, match="got none"):
-        select_rows(entries, {"deepening": {"min": 9}})
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,20 @@ def test_central_cells_tile_the_domain(grid):
         assert len(grid.positions(1)[0]) == len(grid.latitude) - grid.size + 1
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_cells_of_a_region_reach_as_far_west_as_east_and_as_far_north_as_south(whole):
+    """Patches without a margin, and the whole field: half a grid step beyond each edge."""
+    grid = PatchGrid(np.linspace(50.0, 40.0, 5), np.arange(350.0, 361.0, 2.5), 4, 4, whole=whole)
+    if not whole:
+        grid = PatchGrid(np.linspace(50.0, 42.5, 4), np.arange(350.0, 358.0, 2.5), 4, 4)
+    east, south = grid.longitude[-1], grid.latitude[-1]
+    for beyond, wanted in ((1.2, 0), (1.3, -1)):
+        latitude = np.array([45.0, 45.0, 50.0 + beyond, south - beyond])
+        longitude = np.array([350.0 - beyond, (east + beyond) % 360.0, 352.0, 352.0])
+        row, column = grid.cells(latitude, longitude)
+        assert row.tolist() == column.tolist() == [wanted] * 4
+
+
 @given(lat=st.floats(-90, 90), lon=st.floats(-180, 360))
 def test_point_is_near_the_centre_of_its_patch(lat, lon):
     row, column = (int(v[0]) for v in GLOBE.cells(np.array([lat]), np.array([lon])))

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from data_pipelines.catalogues import say_once
 from data_pipelines.errors import InputError
 from data_pipelines.labelling import kinds_of
 from data_pipelines.schema import GROUPS, PatchGrid
@@ -90,10 +91,43 @@ def test_kinds_spells_and_days_without_a_value(tmp_path):
 
 
 def test_infinite_values_are_not_known(tmp_path, caplog):
+    say_once.cache_clear()
     (tmp_path / "r.csv").write_text("time,tp\n2001-01-01,3\n2001-01-02,inf\n2001-01-03,12\n")
     table = read_series(Series(str(tmp_path / "r.csv"), "tp"))
     assert table["tp"].isna().tolist() == [False, True, False]
-    assert "1 infinite values" in caplog.text
+    assert "1 values of `tp` count as missing: inf" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("ragged.csv", b"time,tp\n2001-01-01,3\n2001-01-02,4,5,6\n"),
+        ("latin.csv", "time,tp,Stra\u00dfe\n2001-01-01,3,M\u00fcnchen\n".encode("latin-1")),
+        ("empty.csv", b""),
+        ("cut.csv.gz", b"\x1f\x8b\x08\x00\x00"),
+        ("plain.gz", b"time,tp\n2001-01-01,3\n"),
+    ],
+)
+def test_a_series_that_cannot_be_read_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}.* is no readable CSV.*UTF-8"):
+        read_series(Series(str(tmp_path / name), "tp"))
+
+
+def test_text_is_no_series(tmp_path):
+    path = tmp_path / "words.nc"
+    days = pd.date_range("2001-01-01", periods=3)
+    xr.Dataset({"tp": ("time", ["a", "b", "c"])}, {"time": days}).to_netcdf(path)
+    with pytest.raises(InputError, match="must be numbers, got `tp` of type"):
+        read_series(Series(str(path), "tp"))
+
+
+def test_fill_values_are_not_known(tmp_path):
+    days = pd.date_range("2001-01-01", periods=8)
+    rain = [0, 20, -99.9, -99.9, 0, 20, 0, 20]
+    pd.DataFrame({"time": days, "tp": rain}).to_csv(tmp_path / "r.csv", index=False)
+    got = label(tmp_path / "r.csv", days)
+    assert np.flatnonzero(got.unlabelled).tolist() == [2, 3]
 
 
 def test_a_day_without_a_value_does_not_cut_an_incident_in_two(tmp_path):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
-from data_pipelines.incidents import read_catalogue, select_rows
+from data_pipelines.incidents import read_catalogue
+from data_pipelines.limits import select_rows
 from data_pipelines.tracks import add_changes, bergeron, day_before
 
 

@@ -5,7 +5,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from data_pipelines.incidents import at_times, read_catalogue, select_rows
+from data_pipelines.incidents import at_times, read_catalogue
+from data_pipelines.limits import select_rows
 from weather_tdr.candidates import labelled_incidents
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table

@@ -61,7 +61,7 @@ class Results:
         return open_fields(**self.config.fields.arguments())
 
     def catalogue(self) -> pd.DataFrame:
-        """The catalogue, with ``kind``: incident, hard_negative, or background (not used).
+        """The catalogue, with ``kind``: incident, hard_negative, background (not used), or unknown.
 
         Raises:
             InputError: the incidents of the run come from no catalogue.
@@ -73,7 +73,7 @@ class Results:
             )
         table = read_catalogue(incidents.catalogue)
         kinds = kinds_of(table, incidents, others="hard_negative")
-        return table.assign(kind=np.array(GROUPS)[kinds])
+        return table.assign(kind=np.array([*GROUPS, "unknown"])[kinds])  # UNKNOWN is the last
 
     @property
     def patches(self) -> xr.Dataset:

@@ -12,8 +12,8 @@ from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping
-from data_pipelines.incidents import select_rows
 from data_pipelines.labelling import Labeller, catalogue_labeller, make_labeller
+from data_pipelines.limits import select_rows
 from data_pipelines.opening import files_of, is_url
 from data_pipelines.planning import StorePlan, grid_of, plan_store, time_split
 from data_pipelines.quality import findings_of, unchecked

@@ -8,7 +8,7 @@ import pandas as pd
 from data_pipelines.cadence import cadence_of
 from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
-from data_pipelines.incidents import select_rows
+from data_pipelines.limits import select_rows
 from data_pipelines.settings import Limits
 from data_pipelines.survey import CatalogueSurvey, FieldsSurvey
 from weather_tdr.facts import period_text, region_text, some, step_text
