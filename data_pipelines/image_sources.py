@@ -62,11 +62,12 @@ PUBLISHED = {
 
 def places(dataset: str, folder: str) -> list[Path]:
     """Folders to look into, the best first."""
-    if folder:
-        return [Path(folder).expanduser() / dataset, Path(folder).expanduser()]
     inside = PUBLISHED[dataset].places if dataset in PUBLISHED else (dataset, "cifar10", ".")
+    if folder:
+        return [Path(folder).expanduser() / place for place in dict.fromkeys((*inside, "."))]
     beside = ("data", "../shared/data")  # where the configurations of weather look too
-    roots = [Path(p) for p in (os.environ.get("WEATHER_TDR_DATA", ""), *beside) if p]
+    named = os.environ.get("WEATHER_TDR_DATA", "")
+    roots = [Path(p).expanduser() for p in (named, *beside) if p]
     return [root / place for root in [*roots, cache_folder()] for place in inside]
 
 

@@ -19,9 +19,36 @@ from data_pipelines.writing import alone_in
 from weather_tdr.cells import run_cells
 from weather_tdr.cli import main
 from weather_tdr.cost_benchmark import CostBenchmark, run_cost
-from weather_tdr.tables import made
+from weather_tdr.tables import made, published, published_markdown
 from weather_tdr.train import fit
 from weather_tdr.train_settings import Train
+
+CIFAR10_LONGTAIL = {  # accuracy, %, of ResNet-32 at a factor of 100, as the literature tells it
+    "cross-entropy": 70.36, "learning to reweight": 74.16, "class-balanced": 74.57,
+    "Meta-Weight-Net": 75.21, "LDAM-DRW": 77.03, "balanced softmax": 77.54,
+    "logit adjustment": 77.89, "MetaSAug with LDAM": 80.66, "VS with ADRW and TLA": 80.81,
+}  # fmt: skip
+L2RW_4_VS_9 = {0.9: 97.9, 0.95: 98.6, 0.98: 96.6, 0.99: 97.5, 0.995: 95.5}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar10_jpeg"])
+def test_published_numbers_stand_beside_their_own_set_and_network(dataset):
+    rows = {"dataset": [f"{dataset} long-tailed"], "network": ["resnet32"], "imbalance": [100]}
+    known = published(pd.DataFrame(rows))
+    percent = (100 * known.set_index("method")["value"]).round(2)
+    assert percent.reindex(CIFAR10_LONGTAIL).to_dict() == CIFAR10_LONGTAIL
+    assert (known["reported_in"] != "").all() and known["reported_in"].notna().all()
+    text = published_markdown(pd.DataFrame(rows))
+    assert ("lossless images" in text) is ("jpeg" in dataset)
+    assert "| 100 | Meta-Weight-Net | accuracy 0.752 |" in text
+    for key, other in (("network", "convnet"), ("imbalance", 50), ("dataset", "cifar100")):
+        assert published_markdown(pd.DataFrame(rows | {key: [other]})) == ""
+
+
+def test_published_numbers_of_mnist():
+    rows = {"dataset": "mnist 4 against 9", "network": "lenet5", "imbalance": list(L2RW_4_VS_9)}
+    known = published(pd.DataFrame(rows)).set_index("imbalance")["value"]
+    assert (100 * known).round(1).to_dict() == L2RW_4_VS_9
 
 
 def test_what_is_not_run_again_is_what_is_there(tmp_path, capsys):

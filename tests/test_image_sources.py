@@ -22,6 +22,22 @@ def test_files_of_mnist_are_not_those_of_fashion_mnist(mnist, split):
         read_images("fashion_mnist", str(mnist))
 
 
+@pytest.mark.parametrize("place", ["mnist", "MNIST/raw", "."])
+@pytest.mark.parametrize("home", [False, True])
+def test_a_folder_is_searched_as_the_usual_places_are(mnist, tmp_path, monkeypatch, place, home):
+    """As other tools keep a data set; named in the call, or by the environment from `~` on."""
+    there = tmp_path / "sets" / place
+    there.mkdir(parents=True, exist_ok=True)
+    for path in mnist.iterdir():
+        (there / path.name).symlink_to(path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    if home and place != ".":
+        monkeypatch.setenv("WEATHER_TDR_DATA", "~/sets")
+    read = read_images("mnist", "" if home and place != "." else str(tmp_path / "sets"))
+    assert len(read.train[1]) == 600
+
+
 def test_a_folder_of_cifar_that_is_not_whole_is_passed_over(tmp_path):
     folder = tmp_path / "cifar10" / "cifar-10-batches-py"
     folder.mkdir(parents=True)

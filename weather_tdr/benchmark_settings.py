@@ -37,7 +37,8 @@ class Benchmark:
         tuning_seeds: number of draws that a rate is tried on.
         chosen_rates: learning rate of each method by its name, such as `learning_rates` chose
             before; a method that is not named has `train.learning_rate`.
-        workers: processes, one cell each; 0 is as many as the cores serve.
+        workers: processes, one cell each; 0 is as many as the cores serve, which on GPUs may be
+            more than their memory holds: name two or three a GPU there.
         threads: cores that a cell trains on. More help a large network when cells are fewer than
             cores; the results differ by rounding.
         train: how to train; `methods` and `seed` there are not used.

@@ -82,10 +82,12 @@ def published_markdown(results: pd.DataFrame) -> str:
     known = published(results)
     if known.empty:
         return ""
+    lossless = ", and lossless images" if results["dataset"].str.contains("_jpeg").any() else ""
+    untraced = (known["reported_in"] == "not traced").any()
     lines = [
         "",
         f"Published, as context (collected from the literature; other draws, sizes and trainings"
-        f"{', and lossless images' if results['dataset'].str.contains('_jpeg').any() else ''}):",
+        f"{lossless}{'; not traced: we know of no place that reports it' if untraced else ''}):",
         "",
         "| imbalance | method | score | paper of the method | reported in |",
         "|---|---|---|---|---|",
@@ -160,9 +162,11 @@ def markdown(results: pd.DataFrame) -> str:
 
 
 def _about(results: pd.DataFrame) -> str:
-    """Data set and network, and when and from which commit the figures come."""
+    """Data set and network, the imbalance of one, and when and from which commit they come."""
     told = (", ".join(map(str, dict.fromkeys(results[key]))) for key in ("dataset", "network"))
-    return f"Data: {next(told)}; network: {next(told)}. {made(results)}".rstrip()
+    one = results["imbalance"].nunique() == 1
+    imbalance = f", imbalance {results['imbalance'].iloc[0]:g}" if one else ""
+    return f"Data: {next(told)}{imbalance}; network: {next(told)}. {made(results)}".rstrip()
 
 
 def _tuned(results: pd.DataFrame) -> bool:
