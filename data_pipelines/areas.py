@@ -17,34 +17,41 @@ TRACE = 1e-9  # shares are exact to rounding only: at least means within this
 Events = Iterable[tuple[IntArray, npt.NDArray[np.float32]]]
 
 
-def patch_shares(event: npt.NDArray[np.float32], grid: PatchGrid) -> FloatArray:
-    """Share of the area of each patch that an incident covers.
+def patch_shares(event: npt.NDArray[np.float32], grid: PatchGrid) -> tuple[FloatArray, FloatArray]:
+    """Share of the area of each patch that an incident covers, at least and at most.
 
     Args:
         event: 1 where it is, 0 where not, NaN where nobody knows; shape (n, latitude, longitude).
         grid: where patches lie.
 
     Returns:
-        Shape (n, rows, columns); NaN where any point of the patch is unknown.
+        Each shape (n, rows, columns): without any of the points that nobody knows, and with all.
     """
-    width = grid.shape[1]
-    area = np.cos(np.deg2rad(grid.latitude)).clip(0.0)
+    area = np.cos(np.deg2rad(grid.latitude)).clip(0.0)[:, None]
     unknown = np.isnan(event)
-    values = np.where(unknown, 0.0, event) * area[:, None]
-    if grid.columns * grid.stride + width - grid.stride > event.shape[-1]:  # patches wrap
-        values, unknown = (
-            np.concatenate([v, v[..., : width - 1]], axis=-1) for v in (values, unknown)
-        )
-    whole = _box_sums(np.broadcast_to(area[:, None], (1, *event.shape[1:])), grid)[..., :1]
-    shares = _box_sums(values, grid) / whole
-    shares[np.abs(shares) < TRACE] = 0.0
-    shares[_box_sums(unknown, grid) > 0.5] = np.nan
-    return np.asarray(np.minimum(shares, 1.0))
+    whole = _box_sums(np.broadcast_to(area, (1, *event.shape[1:])), grid)[..., :1]
+    least = _box_sums(np.where(unknown, 0.0, event) * area, grid) / whole
+    more = _box_sums(unknown * area, grid) / whole
+    for shares in (least, more):
+        shares[np.abs(shares) < TRACE] = 0.0
+    return np.minimum(least, 1.0), np.minimum(least + more, 1.0)
+
+
+def holed_patches(missing: npt.NDArray[np.bool_], grid: PatchGrid) -> npt.NDArray[np.bool_]:
+    """Which patches hold a point that is missing, shape (n, rows, columns).
+
+    Args:
+        missing: shape (n, latitude, longitude).
+        grid: where patches lie.
+    """
+    return _box_sums(missing, grid) > 0.5
 
 
 def _box_sums(values: npt.NDArray[np.generic], grid: PatchGrid) -> FloatArray:
     """Sum over each patch, shape (n, rows, columns or as many as there are whole)."""
     height, width = grid.shape
+    if grid.columns * grid.stride + width - grid.stride > values.shape[-1]:  # patches wrap
+        values = np.concatenate([values, values[..., : width - 1]], axis=-1)
     sums = np.pad(values.astype(float), ((0, 0), (1, 0), (1, 0))).cumsum(1).cumsum(2)
     step = grid.stride
     top, left = sums[:, : sums.shape[1] - height : step], slice(0, sums.shape[2] - width, step)
@@ -60,8 +67,9 @@ def label_from_areas(
     """Labels the patches of a grid at the given times.
 
     A patch is an *incident* when at least `min_share` of its area is covered, a *hard negative*
-    from NEAR_MISS of that on. Incident patches that touch each other, in space or from one labelled
-    time step to the next, belong to one incident, which no split may cut.
+    from NEAR_MISS of that on, and unknown where that depends on points that nobody knows. Incident
+    patches that touch each other, in space or from one labelled time step to the next, belong to
+    one incident, which no split may cut.
 
     Args:
         events: runs of steps, and where incidents are at each: shape (n, latitude, longitude);
@@ -71,18 +79,18 @@ def label_from_areas(
         min_share: smallest share of an incident.
     """
     parts = []
+    limits = np.array([NEAR_MISS * min_share, min_share]) - TRACE  # of GROUPS, from the second on
     unlabelled = np.ones(len(times), dtype=bool)
     for steps, event in events:
-        shares = patch_shares(event, grid)
-        blank = np.isnan(shares).all(axis=(1, 2))
+        least, most = (
+            np.searchsorted(limits, shares, side="right") for shares in patch_shares(event, grid)
+        )
+        kinds = np.where(least == most, least, UNKNOWN)
+        blank = (kinds == UNKNOWN).all(axis=(1, 2))
         unlabelled[steps[~blank]] = False
-        shares[blank] = 0.0
-        some = ~(shares < NEAR_MISS * min_share - TRACE)  # and what is unknown
-        at, row, column = np.nonzero(some)
-        share = shares[some]
-        enough = share >= min_share - TRACE
-        kind = np.where(enough, GROUPS.index("incident"), GROUPS.index("hard_negative"))
-        kind[np.isnan(share)] = UNKNOWN
+        kinds[blank] = GROUPS.index("background")
+        at, row, column = np.nonzero(kinds)
+        kind = kinds[at, row, column]
         parts.append(pd.DataFrame({"step": steps[at], "row": row, "column": column, "kind": kind}))
     columns = ["step", "row", "column", "kind"]
     table = pd.concat(parts) if parts else pd.DataFrame(columns=columns, dtype=np.int64)

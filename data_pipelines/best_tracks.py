@@ -144,8 +144,8 @@ def _official(table: pd.DataFrame, quantity: str) -> tuple[pd.Series, pd.Series]
         # every three hours, one of them with shorter means of the wind, would make it flicker.
         order = table.sort_values("time", kind="stable").index
         given, storm = theirs.notna().astype(int)[order], table["storm_id"][order]
-        begun = given.groupby(storm).cummax()
-        goes_on = given[::-1].groupby(storm[::-1]).cummax()
+        begun = given.groupby(storm, dropna=False).cummax()
+        goes_on = given[::-1].groupby(storm[::-1], dropna=False).cummax()
         taken |= (begun & goes_on).astype(bool)
     return value, agency
 

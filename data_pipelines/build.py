@@ -16,9 +16,10 @@ from data_pipelines.groups import Grouping, Groups
 from data_pipelines.incidents import read_catalogue
 from data_pipelines.labelling import Labeller, kinds_of, make_labeller
 from data_pipelines.labels import UNKNOWN
+from data_pipelines.limits import numbers
 from data_pipelines.opening import files_of
 from data_pipelines.patches import sample_coordinates
-from data_pipelines.planning import StorePlan, counts_of, plan_store
+from data_pipelines.planning import StorePlan, counts_of, grid_of, plan_store
 from data_pipelines.quality import (
     Finding,
     Quality,
@@ -117,17 +118,7 @@ def store_attributes(
     array: xr.DataArray,
 ) -> dict[str, Any]:
     """``settings`` and ``fingerprints``: all that decides a store. Reads the files."""
-    # Where older releases left units as they were, took times between the steps of a catalogue for
-    # normal ones, or labelled otherwise by the same settings, a store of theirs holds other values.
-    changed = {"converted to SI": array.attrs.get("converted")}
-    changed["release of the rule"] = RELEASES.get(incidents.rule)
-    if incidents.rule == "catalogue":
-        catalogue, times = read_catalogue(incidents.catalogue), array.indexes["time"]
-        between = never_looked_at(catalogue, pd.DatetimeIndex(times), incidents.match_time)
-        changed["times without a label"] = str(between.sum()) if between.any() else None
-        changed["release of the rule"] = RELEASES.get(catalogue.attrs["format"])
-        unknown = kinds_of(catalogue, incidents, others="hard_negative") == UNKNOWN
-        changed["entries of which nobody knows"] = str(unknown.sum()) if unknown.any() else None
+    changed = _changes(incidents, patches, array)
     fields_of_rules = {"exceedance": incidents.exceedance.paths, "mask": incidents.mask.paths}
     return {
         "settings": store_settings(fields, incidents, patches, splits, groups, seed),
@@ -141,6 +132,34 @@ def store_attributes(
             **{key: value for key, value in changed.items() if value},
         },
     }
+
+
+def _changes(incidents: Incidents, patches: Patches, array: xr.DataArray) -> dict[str, str | None]:
+    """What tells a store from one that an older release made of the same files by other rules.
+
+    Older releases left units as they were, took times between the steps of a catalogue for normal
+    ones, and fill values for values; nothing is told of a store that they made alike.
+    """
+    changed = {"converted to SI": array.attrs.get("converted")}
+    changed["release of the rule"] = RELEASES.get(incidents.rule)
+    if incidents.rule != "catalogue":
+        return changed
+    catalogue, times = read_catalogue(incidents.catalogue), array.indexes["time"]
+    changed["release of the rule"] = RELEASES.get(catalogue.attrs["format"])
+    kinds = kinds_of(catalogue, incidents, others="hard_negative")
+    columns = [catalogue[c] for c in incidents.where | incidents.hard_negatives]
+    filled = [numbers(c).isna() & pd.to_numeric(c, errors="coerce").notna() for c in columns]
+    for what, number in (
+        ("times without a label", never_looked_at(
+            catalogue, pd.DatetimeIndex(times), incidents.match_time).sum()),
+        ("entries that are unknown", (kinds == UNKNOWN).sum()),
+        ("fill values", np.sum(filled)),
+    ):  # fmt: skip
+        changed[what] = str(int(number)) if number else None
+    grid = grid_of(array, patches)
+    if not grid.is_global and (grid.whole or not grid.margin):
+        changed["western edge"] = "half a grid step"
+    return changed
 
 
 def build_from(
@@ -231,8 +250,8 @@ def _finish(
     write_report(report, findings, {"samples_dropped": left_out["missing_values"]}, quality)
     group, names = writer.gather("group", 0), listing.grouping.names
     counts = counts_of(codes, group, names)
-    for name, numbers in counts.items():
-        log.info("%-10s %s", name, ", ".join(f"{n} {k}" for k, n in numbers.items()))
+    for name, of_groups in counts.items():
+        log.info("%-10s %s", name, ", ".join(f"{n} {k}" for k, n in of_groups.items()))
     dropped = dict(pd.DataFrame([part["dropped"] for part in parts]).sum().astype(int))
     facts = {
         "title": "Patches labelled incident or normal",

@@ -13,6 +13,10 @@ HOUR_NAMES = ("hour", "hh", "hr", "hour_utc", "utc")  # a column that belongs to
 YEARS = (1678, 2261)  # that nanoseconds since 1970 reach
 CLOCK = r"(\d{1,2})(?::(\d{2})(?::00)?)?\s*(?:Z|UTC)?"  # 6, 06:30, 06Z
 DAY_FIRST = r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b.*"
+NO_DATE = (
+    r"\s*(\d{1,4}|\d{1,2}(:\d{2}){1,2}|\d{1,4}\.0)?\s*(Z|UTC|AM|PM|nan)?\s*"  # an hour, or none
+)
+QUARTERS = (0, 15, 30, 45)  # minutes of hours without a colon; others may be hours since a start
 YEAR_ALONE = r"\s*\d{4}(\.\d*)?\s*"
 
 
@@ -31,8 +35,8 @@ def times_of(table: pd.DataFrame, path: Path) -> pd.Series:
     dates = [str(c) for c in table if str(c).strip().lower() == "date"]
     times = table["time"]
     if not pd.api.types.is_datetime64_dtype(times):
-        if dates and _hours(times).notna().all():
-            column, hours = dates[0], ["time"]
+        if dates and times.map(str).str.fullmatch(NO_DATE).mean() > 0.5:
+            column, hours = dates[0], [*hours, "time"]
         text = table[column].map(str)
         _refuse_years_alone(path, table, text.str.fullmatch(YEAR_ALONE), column)
         times = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
@@ -93,7 +97,8 @@ def _with_hours(
     times: pd.Series, table: pd.DataFrame, path: Path, names: Sequence[object]
 ) -> pd.Series:
     """Dates with the hours of a column of their own, if there is one that holds any."""
-    if not names or not days_alone(times) or table[names[0]].isna().all():
+    names = [name for name in names if table[name].notna().any()]
+    if not names or not days_alone(times):
         return times
     hours = _hours(table[names[0]])
     if hours.isna().any():
@@ -118,8 +123,8 @@ def _with_hours(
 def _hours(values: pd.Series) -> pd.Series:
     """Hours of the day, 24 being the next day's 0; NaN for what is none."""
     numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.max() > 24 and numbers.isin(range(0, 2401, 100)).all():  # such as 0600
-        return numbers / 100
+    if numbers.max() >= 100 and (numbers % 100).dropna().isin(QUARTERS).all():  # such as 0630
+        return (numbers // 100 + numbers % 100 / 60).where(numbers.between(0, 2400))
     parts = values.astype(str).str.strip().str.removesuffix(".0").str.extract(f"^{CLOCK}$")
     hours, minutes = pd.to_numeric(parts[0]), pd.to_numeric(parts[1]).fillna(0)
     hours += minutes / 60

@@ -15,17 +15,37 @@ DAY = np.timedelta64(24, "h")
 
 
 def refuse_late_stamps(
-    paths: Sequence[str | Path], by_day: str = "`incidents.match_time: day`"
+    fields: Sequence[str | Path],
+    labels: Sequence[str | Path] = (),
+    by_day: str = "`incidents.match_time: day`",
 ) -> None:
-    """Refuses what would be matched with the wrong day.
+    """Refuses fields and labels that would be matched a day apart.
 
     Args:
-        paths: files of fields or of labels; of many, the bounds of time of some are looked at.
+        fields: their files.
+        labels: gridded ones; none for a catalogue or text, which has the days as they are.
         by_day: the setting that matches them by day, for the error.
 
     Raises:
-        InputError: they are means of days stamped outside of these.
+        InputError: the bounds of time say that either are means of days stamped outside of these,
+            and the others are not.
     """
+    late, of_labels = _first_late(fields), _first_late(labels)
+    if (late is None) == (of_labels is None):
+        return
+    told = late or of_labels
+    assert told is not None
+    file, stamp, begin, end, hours = told
+    raise InputError(
+        f"{by_day} needs days stamped within themselves, got {stamp} for the mean of {begin} to "
+        f"{end} (the bounds of time in {file}): fields and labels would be a day apart. Put the "
+        f"times right in the files, `dataset['time'] = dataset['time'] - np.timedelta64({hours}, "
+        "'h')`" + (", or take `exact` if both are stamped so." if "match_time" in by_day else ".")
+    )
+
+
+def _first_late(paths: Sequence[str | Path]) -> tuple[Path | str, str, str, str, int] | None:
+    """The first file with late stamps, with what `_late` tells; of many, some are looked at."""
     files = files_of(paths)
     some = np.unique(np.linspace(0, len(files) - 1, min(len(files), AT_MOST)).round().astype(int))
     for file in (files[k] for k in some):
@@ -36,16 +56,9 @@ def refuse_late_stamps(
         except InputError:  # left out and reported where all files are opened
             continue
         with dataset:
-            late = _late(dataset)
-        if late is not None:
-            stamp, begin, end, hours = late
-            raise InputError(
-                f"{by_day} needs days stamped within themselves, got {stamp} for the mean of "
-                f"{begin} to {end} (the bounds of time in {file}): fields and labels would be a "
-                "day apart. Put the times right in the files, `dataset['time'] = dataset['time'] - "
-                f"np.timedelta64({hours}, 'h')`"
-                + (", or take `exact` if both are stamped so." if "match_time" in by_day else ".")
-            )
+            if late := _late(dataset):
+                return file, *late
+    return None
 
 
 def _late(dataset: xr.Dataset) -> tuple[str, str, str, int] | None:

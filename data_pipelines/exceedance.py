@@ -79,7 +79,12 @@ def daily_values(
 
 
 def exceeding(
-    days: pd.DatetimeIndex, values: Days, training: npt.NDArray[np.bool_], settings: Exceedance
+    days: pd.DatetimeIndex,
+    values: Days,
+    training: npt.NDArray[np.bool_],
+    settings: Exceedance,
+    *,
+    progress: bool = False,
 ) -> Days:
     """Where the values are beyond the percentile of their day of the year.
 
@@ -89,6 +94,7 @@ def exceeding(
             disk for one such array only.
         training: True for training days.
         settings: percentile, window and side.
+        progress: shows a progress bar.
 
     Returns:
         `values`, now 1 or 0; NaN where the value or the percentile is missing.
@@ -96,7 +102,8 @@ def exceeding(
     Raises:
         InputError: see `thresholds`.
     """
-    for row, limit in enumerate(thresholds(days, values, training, settings)):
+    limits = thresholds(days, values, training, settings, progress=progress)
+    for row, limit in enumerate(limits):
         value = np.asarray(values[:, row])
         beyond = value > limit if settings.side == "above" else value < limit
         values[:, row] = np.where(np.isnan(value) | np.isnan(limit), np.nan, beyond)
@@ -104,7 +111,12 @@ def exceeding(
 
 
 def thresholds(
-    days: pd.DatetimeIndex, values: Days, training: npt.NDArray[np.bool_], settings: Exceedance
+    days: pd.DatetimeIndex,
+    values: Days,
+    training: npt.NDArray[np.bool_],
+    settings: Exceedance,
+    *,
+    progress: bool = False,
 ) -> Iterator[Days]:
     """The percentile that each day and grid point is held against, from training days of others.
 
@@ -116,13 +128,14 @@ def thresholds(
         values: shape (day, latitude, longitude).
         training: True for training days.
         settings: percentile and window.
+        progress: shows a progress bar.
 
     Yields:
         For each latitude, shape (day, longitude); NaN where fewer days with a value are left than
         a sample needs to have such a percentile: 1 / min(p, 1 - p).
 
     Raises:
-        InputError: that is so for every training day.
+        InputError: that is so for most training days.
 
     Source:
         Quantiles without bias of the median (Hyndman and Fan 1996, method 8), windows of days of
@@ -133,22 +146,26 @@ def thresholds(
     needed = math.ceil(1.0 / min(share, 1.0 - share) - 1e-9)
     known = np.array([not np.isnan(day).all() for day in values])  # one at a time: it is on disk
     base = np.flatnonzero(training & known)
-    windows, most = [], 0
+    windows, counts = [], []
     for day in np.unique(days.day_of_year):
         apart, of_year = _anniversary(days[base], int(day))
         inside = apart <= settings.window_days // 2
         wanted = np.flatnonzero(days.day_of_year == day)
         own = days.year.to_numpy()[wanted]
         left = inside.sum() - (of_year[inside] == own[:, None]).sum(axis=1)
-        most = max(most, int(left[training[wanted]].max(initial=0)))
+        counts.append(left[training[wanted]])
         windows.append((wanted[left >= needed], base[inside], of_year[inside]))
-    if most < needed:
+    # Of most days of training: those near the new year of its first and last year have more.
+    usual = float(np.median(np.concatenate(counts))) if training.any() else 0.0
+    if usual < needed:
         raise InputError(
             f"`incidents.exceedance.window_days` must hold at least {needed} training days of "
-            f"other years with values for percentile {settings.percentile:g}, got at most {most} "
-            f"in {settings.window_days} days. Widen it, or train on more years."
+            f"other years with values for percentile {settings.percentile:g}, got {usual:g} in "
+            f"{settings.window_days} days. Widen it, or train on more years."
         )
-    for row in range(values.shape[1]):
+    for row in tqdm(
+        range(values.shape[1]), desc="percentiles", disable=not progress, mininterval=1.0
+    ):
         of_row = np.asarray(values[:, row])
         found: Days = np.full(of_row.shape, np.nan, dtype=np.float32)
         for wanted, members, of_year in windows:
@@ -195,11 +212,11 @@ def _percentiles(
     falling = np.where(known, -sample, np.inf)
     order = np.argpartition(falling, deep - 1, axis=0)[:deep]
     order = np.take_along_axis(order, np.take_along_axis(falling, order, 0).argsort(0), 0)
-    top = -np.take_along_axis(falling, order, 0)
+    top, owner = -np.take_along_axis(falling, order, 0), of_year[order]
     found: Days = np.full(number.shape, np.nan, dtype=np.float32)
     for k, year in enumerate(years):
         enough = number[k] >= needed
-        rank = (of_year[order] != year).cumsum(axis=0)
+        rank = (owner != year).cumsum(axis=0, dtype=np.int32)
         larger, smaller = (
             np.take_along_axis(top, (rank >= wanted[k]).argmax(axis=0)[None], 0)[0][enough]
             for wanted in (first, second)

@@ -20,13 +20,19 @@ from data_pipelines.incidents import read_catalogue
 from data_pipelines.labels import UNKNOWN, PatchLabels, label_from_catalogue, steps_of
 from data_pipelines.limits import select_rows, undecided_rows
 from data_pipelines.quality import Finding, findings_of, joined, read_block
-from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid
+from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid, Rule
 from data_pipelines.series import is_text, label_from_series, read_series
 from data_pipelines.settings import Fields, Incidents
 
 # Times of the fields, where patches lie, split of each time -> labels.
 Labeller = Callable[[pd.DatetimeIndex, PatchGrid, IntArray], PatchLabels]
 TRAIN = SPLITS.index("train")
+USED_BY: dict[str, tuple[Rule, ...]] = {  # keys of `Incidents`, by which rules
+    "where": ("catalogue", "series"),
+    "hard_negatives": ("catalogue", "series"),
+    "match_time": ("catalogue", "series", "mask"),
+    "distance_km": ("catalogue",),
+}
 
 
 def make_labeller(
@@ -44,12 +50,16 @@ def make_labeller(
     Raises:
         InputError: an input is missing or wrong, or fields to match by day are stamped outside it.
     """
-    if incidents.match_time == "day":
-        series = [p for p in (incidents.series.path,) if p and not is_text(Path(p))]
-        refuse_late_stamps([*fields.paths, *series, *incidents.mask.paths])
+    _refuse_unused(incidents)
+    by_day = incidents.match_time == "day"
     if incidents.rule == "catalogue":
+        if by_day:
+            refuse_late_stamps(fields.paths)
         return catalogue_labeller(read_catalogue(incidents.catalogue), incidents)
     if incidents.rule == "series":
+        path = incidents.series.path
+        if by_day:
+            refuse_late_stamps(fields.paths, [] if not path or is_text(Path(path)) else [path])
         return _series_labeller(incidents)
     rule = getattr(incidents, incidents.rule)
     if not rule.variable:
@@ -57,13 +67,29 @@ def make_labeller(
             f"`incidents.{incidents.rule}.variable` must name a variable for `incidents.rule: "
             f"{incidents.rule}`, got none."
         )
-    if incidents.rule == "exceedance":
-        refuse_late_stamps(rule.paths, "`incidents.rule: exceedance`")
+    if rule.paths and (by_day or incidents.rule == "exceedance"):
+        setting = "match_time: day" if by_day else "rule: exceedance"
+        refuse_late_stamps(fields.paths, rule.paths, f"`incidents.{setting}`")
     paths = rule.paths or fields.paths
     field = open_fields(paths, [rule.variable], period=fields.period)
     if incidents.rule == "mask":
         return _mask_labeller(field, incidents)
     return _exceedance_labeller(field, incidents, folder, progress=progress)
+
+
+def _refuse_unused(incidents: Incidents) -> None:
+    """Refuses what would change no label; a run of an older release may be opened with it."""
+    for name, rules in USED_BY.items():
+        if getattr(incidents, name) not in ({}, "exact", 0.0) and incidents.rule not in rules:
+            raise InputError(
+                f"`incidents.{name}` must be left out with `incidents.rule: {incidents.rule}`, got "
+                f"{getattr(incidents, name)!r}. It belongs to `{'` and `'.join(rules)}`."
+            )
+    if (days := incidents.exceedance.window_days) % 2 == 0:
+        raise InputError(
+            "`incidents.exceedance.window_days` must be odd, the day and as many days before as "
+            f"after it, got {days}. Take {days - 1}."
+        )
 
 
 def catalogue_labeller(catalogue: pd.DataFrame, incidents: Incidents) -> Labeller:
@@ -161,7 +187,7 @@ def _exceedance_labeller(
         with _aside(folder) as path:
             days, values, findings = daily_values(field, rule.daily, path, progress=progress)
             training = days.isin(times[split == TRAIN].floor("D"))
-            beyond = exceeding(days, values, training, rule)
+            beyond = exceeding(days, values, training, rule, progress=progress)
             day_of = days.get_indexer(times.floor("D"))
             of_day = pd.Series(np.arange(len(times))).groupby(day_of).indices
 

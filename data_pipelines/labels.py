@@ -134,6 +134,10 @@ def label_from_catalogue(
             "incident_id": catalogue["storm_id"].to_numpy()[entry],
         }
     )
+    # Where a storm has a value at one hour, its entries without one say nothing more.
+    decided = entries["kind"] != UNKNOWN
+    same = [entries[k] for k in ("step", "row", "column", "incident_id")]
+    entries = entries[decided | ~decided.groupby(same).transform("any")]
     entries = entries[(entries["step"] >= 0) & (entries["kind"] != GROUPS.index("background"))]
     # The incident comes first in its cell and names it, then what may be one.
     order = {GROUPS.index("incident"): 0, UNKNOWN: 1, GROUPS.index("hard_negative"): 2}

@@ -85,12 +85,11 @@ def _within(values: pd.Series, limits: Mapping[str, float]) -> pd.Series:
 def numbers(column: pd.Series) -> pd.Series:
     """A column as numbers; what is none, is infinite or stands for a missing value is NaN.
 
-    The latter is one of FILLS that lies beyond all other values, and twice as far from 0 as they.
+    The latter is one of FILLS that is twice as far from 0 as all values that are none of them, or
+    below 0 where all of these are not.
     """
     values = pd.to_numeric(column, errors="coerce").astype(float)
-    infinite = np.isinf(values)
-    fills = fill_values(values[~infinite].to_numpy())
-    wrong = infinite | values.isin(fills)
+    wrong = pd.Series(np.isinf(values.to_numpy()) | _fills(values.to_numpy()), index=column.index)
     if wrong.any():
         shown = ", ".join(f"{v:g}" for v in sorted(set(values[wrong])))
         say_once(
@@ -100,13 +99,9 @@ def numbers(column: pd.Series) -> pd.Series:
     return values.mask(wrong)
 
 
-def fill_values(values: npt.NDArray[np.floating]) -> list[float]:
-    """Which of FILLS stand for a missing value there."""
-    number, found = values[~np.isnan(values)], []
-    for fill in sorted(FILLS, key=abs, reverse=True):
-        is_it = np.isclose(number, fill, rtol=1e-6)
-        others = number[~is_it]
-        if is_it.any() and np.abs(others).max(initial=0.0) < abs(fill) / 2.0:
-            found.append(float(number[is_it][0]))
-            number = others
-    return found
+def _fills(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Which values stand for a missing one."""
+    like = np.isclose(values[:, None], np.array(FILLS), rtol=1e-6, atol=0.0).any(axis=1)
+    others = values[~like & np.isfinite(values)]
+    far = np.abs(values) > 2.0 * np.abs(others).max(initial=0.0)
+    return np.asarray(like & (far | (values < 0.0) & (others.min(initial=np.inf) >= 0.0)))

@@ -85,11 +85,6 @@ class Exceedance:
                 raise InputError(
                     f"`incidents.exceedance.{name}` must be 1 to 366 days, got {days}."
                 )
-        if self.window_days % 2 == 0:
-            raise InputError(
-                "`incidents.exceedance.window_days` must be odd, the day and as many days before "
-                f"as after it, got {self.window_days}. Take {self.window_days - 1}."
-            )
         _check_share("exceedance", self.min_share)
 
 
@@ -132,14 +127,6 @@ class Series:
     path: str = ""
     variable: str = ""
     reduce: Literal["mean", "max", "min"] = "mean"
-
-
-USED_BY: dict[str, tuple[Rule, ...]] = {  # keys of `Incidents`, by which rules
-    "where": ("catalogue", "series"),
-    "hard_negatives": ("catalogue", "series"),
-    "match_time": ("catalogue", "series", "mask"),
-    "distance_km": ("catalogue",),
-}
 
 
 @dataclass
@@ -190,12 +177,6 @@ class Incidents:
                 f"`incidents.rule` must be the rule that is given, got `{self.rule}` beside "
                 f"`incidents.{others[0]}`. Set `incidents.rule: {others[0]}`, or take it out."
             )
-        for name, rules in USED_BY.items():
-            if getattr(self, name) not in ({}, "exact", 0.0) and self.rule not in rules:
-                raise InputError(
-                    f"`incidents.{name}` must be left out with `incidents.rule: {self.rule}`, got "
-                    f"{getattr(self, name)!r}. It belongs to `{'` and `'.join(rules)}`."
-                )
         if not self.distance_km >= 0:
             raise InputError(
                 f"`incidents.distance_km` must not be negative, got {self.distance_km}."

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label as connected
 
-from data_pipelines.areas import join_patches, label_from_areas, patch_shares
+from data_pipelines.areas import holed_patches, join_patches, label_from_areas, patch_shares
 from data_pipelines.build import store_attributes
 from data_pipelines.groups import Groups
 from data_pipelines.labels import UNKNOWN
@@ -24,26 +24,55 @@ GRIDS = {
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_shares_are_the_weighted_means_of_each_patch(name):
-    """Oracle: numpy's weighted average of the points of every patch, taken one by one."""
+    """Oracle: numpy's weighted average of the points of every patch, taken one by one, with all
+    points that nobody knows counted as free, or as covered."""
     grid = GRIDS[name]
     rng = np.random.default_rng(0)
     event = (rng.random((3, 9, 12)) < 0.3).astype(np.float32)
-    event[1, 4, 5] = np.nan
-    got = patch_shares(event, grid)
+    event[1, 4, 5] = event[2, :2] = np.nan
+    least, most = patch_shares(event, grid)
+    holed = holed_patches(np.isnan(event), grid)
     height, width = grid.shape
-    assert got.shape == (3, grid.rows, grid.columns)
-    for k, row, column in np.ndindex(got.shape):
+    assert least.shape == most.shape == holed.shape == (3, grid.rows, grid.columns)
+    for k, row, column in np.ndindex(least.shape):
         y, x = 2 * row + np.arange(height), (2 * column + np.arange(width)) % 12
         weights = np.cos(np.deg2rad(LATITUDE[y]))[:, None] * np.ones(width)
-        wanted = np.average(event[k][np.ix_(y, x)], weights=weights)
-        np.testing.assert_allclose(got[k, row, column], wanted, atol=1e-6)
+        points = event[k][np.ix_(y, x)]
+        for got, fill in ((least, 0.0), (most, 1.0)):
+            wanted = np.average(np.where(np.isnan(points), fill, points), weights=weights)
+            np.testing.assert_allclose(got[k, row, column], wanted, atol=1e-6)
+        assert holed[k, row, column] == np.isnan(points).any()
 
 
 def test_a_covered_patch_has_share_one_and_an_empty_one_zero():
     grid = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
-    shares = patch_shares(np.ones((1, 73, 144), dtype=np.float32), grid)
-    np.testing.assert_allclose(shares, 1.0, atol=1e-12)
-    assert (patch_shares(np.zeros((1, 73, 144), dtype=np.float32), grid) == 0).all()
+    for shares in patch_shares(np.ones((1, 73, 144), dtype=np.float32), grid):
+        np.testing.assert_allclose(shares, 1.0, atol=1e-12)
+    for shares in patch_shares(np.zeros((1, 73, 144), dtype=np.float32), grid):
+        assert (shares == 0).all()
+    pole = np.zeros((1, 73, 144), dtype=bool)
+    pole[0, 0] = True  # without area
+    assert holed_patches(pole, grid).sum() == grid.columns
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.sampled_from([0.05, 0.3, 0.6, 1.0]))
+def test_a_patch_is_unknown_only_if_its_kind_hangs_on_what_nobody_knows(seed, share):
+    """Oracle: the labels of the fields with all unknown points free, and with all covered."""
+    rng = np.random.default_rng(seed)
+    grid = GRIDS["globe"]
+    event = rng.choice([0.0, 1.0, np.nan], (2, 9, 12), p=[0.5, 0.35, 0.15]).astype(np.float32)
+    steps, times = np.arange(2), pd.date_range("2001-01-01", periods=2)
+    kinds = []
+    for fill in (0.0, 1.0, np.nan):
+        filled = np.where(np.isnan(event), np.float32(fill), event)
+        table = label_from_areas([(steps, filled)], times, grid, share).table
+        kind = np.zeros((2, grid.rows, grid.columns), dtype=int)
+        kind[table["step"], table["row"], table["column"]] = table["kind"]
+        kinds.append(kind)
+    low, high, got = kinds
+    blank = (low != high).all(axis=(1, 2), keepdims=True)  # such a time has no label at all
+    np.testing.assert_array_equal(got, np.where(blank, 0, np.where(low == high, low, UNKNOWN)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -86,7 +115,7 @@ def test_kinds_and_what_is_not_known():
     times = pd.date_range("2001-01-01", periods=4)
     event = np.zeros((3, 9, 12), dtype=np.float32)
     event[0, :4, :4] = 1.0  # all of the first patch
-    event[1, 0, 0] = np.nan
+    event[1, :3, :4] = np.nan  # three quarters of the first patch, half of that of its neighbour
     event[2] = np.nan
     got = label_from_areas([(np.array([0, 1, 2]), event)], times, grid, 0.6)
     kinds = got.table.set_index(["step", "row", "column"])["kind"]
@@ -95,7 +124,7 @@ def test_kinds_and_what_is_not_known():
     assert (0, 2, 2) not in kinds.index
     assert kinds[1, 0, 0] == UNKNOWN
     assert list(got.unlabelled) == [False, False, True, True]  # all missing; never came
-    assert got.unused == {"times_without_label": 2, "patches_without_label": 1}
+    assert got.unused == {"times_without_label": 2, "patches_without_label": 2}
     storms = got.table["storms"][got.table["kind"] == GROUPS.index("incident")]
     assert len(set(storms)) == 1 and len(next(iter(storms))) == 1
 

@@ -68,8 +68,11 @@ def test_each_file_that_is_matched_by_day_is_looked_at(daily, small_files, tmp_p
     ):
         with pytest.raises(InputError, match=rf"`incidents.{said}` needs days stamped within"):
             make_labeller(Incidents(**given), Fields(paths=paths, variables=["msl"]), None)
-    own = Incidents(rule="exceedance", exceedance=Exceedance("msl"))
-    make_labeller(own, Fields(paths=[late], variables=["msl"]), None)  # days of the same files
+    with pytest.raises(InputError, match="rule: exceedance` needs days stamped within"):
+        right = exceedance | {"exceedance": Exceedance("msl", [fine])}
+        make_labeller(Incidents(**right), Fields(paths=[late], variables=["msl"]), None)
+    for both in (mask, exceedance, {"rule": "exceedance", "exceedance": Exceedance("msl")}):
+        make_labeller(Incidents(**both), Fields(paths=[late], variables=["msl"]), None)  # alike
     copies = [tmp_path / f"{k:03}.nc" for k in range(50)]
     for k, path in enumerate(copies):
         path.symlink_to(daily / ("24.nc" if k == 49 else "12.nc"))

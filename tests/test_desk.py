@@ -79,6 +79,7 @@ def test_names_of_systems_by_other_spellings(tmp_path, name):
     [
         (("date", "time"), ["1800", "0600"], ["18:00", "06:00"]),
         (("Date", "Time"), ["18:00", "06:30"], ["18:00", "06:30"]),
+        (("Date", "Time"), ["1815", "0030"], ["18:15", "00:30"]),
         (("time", "Date"), ["2001-02-03 03:00", "2001-02-04 09:00"], ["03:00", "09:00"]),
     ],
 )
@@ -89,6 +90,13 @@ def test_the_hour_may_be_called_time_beside_a_date(tmp_path, names, hours, wante
     table.to_csv(tmp_path / "mine.csv", index=False)
     wanted = [pd.Timestamp(f"{day} {hour}") for day, hour in zip(days, wanted, strict=True)]
     assert read_catalogue(tmp_path / "mine.csv")["time"].tolist() == wanted
+
+
+def test_a_row_of_ibtracs_without_its_storm_is_named(tmp_path):
+    path = tmp_path / "ibtracs.csv"
+    path.write_text("SID,ISO_TIME,LAT,LON,WMO_WIND\na,2001-01-01,1,2,30\n,2001-01-02,1,2,40\n")
+    with pytest.raises(InputError, match="`storm_id` must name a system, got `nan` in line 3"):
+        read_catalogue(path)
 
 
 @pytest.mark.parametrize("alone", ["2001", "1800", "2001.5"])

@@ -192,11 +192,11 @@ def test_thresholds_see_training_days_only():
     )
 
 
-@pytest.mark.parametrize(("last_year", "percentile", "got"), [(2002, 99, 16), (2001, 90, 5)])
+@pytest.mark.parametrize(("last_year", "percentile", "got"), [(2002, 99, 11), (2001, 90, 0)])
 def test_too_few_training_days_of_other_years(last_year, percentile, got):
-    """Around the new year there are most: both ends of a year are near it."""
+    """Of most: near the new year of the first and the last year there are a few more."""
     rule = Exceedance("t", percentile=percentile, window_days=11)
-    with pytest.raises(InputError, match=f"days of other years with values.*at most {got} in 11"):
+    with pytest.raises(InputError, match=f"days of other years with values.*got {got} in 11"):
         limits(DAYS, noise(), DAYS.year <= last_year, rule)
 
 
@@ -248,7 +248,6 @@ def test_spells_are_long_enough_runs(min_days):
     ("change", "words"),
     [
         ({"percentile": 100}, "percentile` must be above 0"),
-        ({"window_days": 30}, "window_days` must be odd.*got 30. Take 29"),
         ({"min_days": 0}, "min_days` must be 1 to 366"),
         ({"min_share": 0.0}, "min_share` must be above 0"),
     ],

@@ -1,5 +1,7 @@
 """Networks, rules and truth are judged where a map can say something."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.schema import SPLITS, PatchGrid, great_circle_km
-from weather_tdr.ground import covered
+from data_pipelines.settings import Incidents
+from weather_tdr.ground import covered, judged
 from weather_tdr.maps import Maps
 from weather_tdr.matching import match_incidents
 
@@ -80,6 +83,27 @@ def test_every_incident_that_counts_is_within_reach_of_a_position(grid, seed):
         centres = (grid.centre_longitude() - grid.longitude[0]) % 360
         inside &= east.between(centres[0], centres[-1])
         assert not inside.any()
+
+
+def test_what_is_found_beside_an_entry_that_lacks_its_value_is_not_judged(tmp_path):
+    """But where a true incident is as near, and where the storm has a value at that time."""
+    grid = PatchGrid(60.0 - 2.5 * np.arange(24), 2.5 * np.arange(144), 12, 4)
+    entries = [  # storm, longitude, wind
+        ("unknown", 20.0, np.nan), ("hurricane", 81.0, 70.0), ("unknown too", 80.0, np.nan),
+        ("weak", 140.0, 40.0), ("weak", 140.0, np.nan), ("other time", 200.0, np.nan),
+    ]  # fmt: skip
+    table = pd.DataFrame(entries, columns=["storm_id", "longitude", "wind_kt"])
+    late = np.where(table["storm_id"] == "other time", pd.Timedelta("6h"), pd.Timedelta(0))
+    table = table.assign(time=TIME + pd.to_timedelta(late), latitude=40.0)
+    table.to_csv(tmp_path / "c.csv", index=False)
+    incidents = Incidents(catalogue=str(tmp_path / "c.csv"), where={"wind_kt": {"min": 64}})
+    found = pd.DataFrame({"longitude": [20.0, 22.0, 25.0, 80.0, 140.0, 200.0, 300.0]})
+    found = found.assign(time=TIME, latitude=40.0)
+    config = SimpleNamespace(incidents=incidents)
+    kept = judged(found, config, store_on(grid, [TIME]), 300.0)
+    # At 40 degrees north 300 km are 3.5 degrees of longitude.
+    assert kept["longitude"].tolist() == [25.0, 80.0, 140.0, 200.0, 300.0]
+    assert len(judged(found, config, store_on(grid, [TIME]), 600.0)) == 4
 
 
 @pytest.mark.parametrize("step", [1, 4])

@@ -140,7 +140,15 @@ def test_hour_24_is_the_next_days_0(tmp_path, column, values):
         ),
         ("date,hour,lat,lon\n2001-01-01,6,1,2\n2001-01-01,x,1,2\n", "`hour` must .*`x` in line 3"),
         ("date,hour,lat,lon\n2001-01-01,6,1,2\n2001-01-01,,1,2\n", "`hour` must .*`nan` in line 3"),
-        ("date,hour,lat,lon\n2001-01-01,600,1,2\n2001-01-01,630,1,2\n", "`hour` must .*`600`"),
+        ("date,hour,lat,lon\n2001-01-01,600,1,2\n2001-01-01,606,1,2\n", "`hour` must .*`600`"),
+        (
+            "date,time,lat,lon\n2001-01-01,06:00,1,2\n2001-01-01,,1,2\n",
+            "`time` must be an hour.*`nan`",
+        ),
+        (
+            "date,time,lat,lon\n2001-01-01,6 AM,1,2\n2001-01-01,12:00,1,2\n",
+            "`time` must be an hour.*`6 AM`",
+        ),
         ("time,latitude,longitude,storm_id\n2001-01-01,95,2,a\n", "`latitude` must lie within"),
         ("time,latitude,longitude,storm_id\n2001-01-01,5,,a\n", "`longitude` must lie within"),
     ],

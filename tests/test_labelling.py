@@ -19,6 +19,7 @@ from data_pipelines.store import meanings, open_store
 DAYS = 800
 LATITUDE, LONGITUDE = np.linspace(60.0, 35.0, 11), np.linspace(0.0, 35.0, 15)
 SPLIT = Splits(target_per_group=3, fractions=[0.5, 0.25, 0.25], gap="1d")
+TWO_YEARS = Splits(target_per_group=3, fractions=[0.8, 0.1, 0.1], gap="1d")  # nearly, of training
 PATCHES = Patches(4, 2, 0.5)
 
 
@@ -94,7 +95,7 @@ def test_warm_spells_are_found_where_they_were_put(files, tmp_path):
         rule="exceedance",
         exceedance=Exceedance("t2m", percentile=70, window_days=31, min_days=3, min_share=0.9),
     )
-    store = open_store(build(files, tmp_path / "p.zarr", rule))
+    store = open_store(build(files, tmp_path / "p.zarr", rule, splits=TWO_YEARS))
     incidents = np.flatnonzero(store["label"].values == 1)
     shares = [covered(files[1], store.isel(sample=int(i))) for i in incidents[::7]]
     assert min(shares) > 0.85  # nearly all of the patch warm for three days: never by chance
@@ -108,8 +109,9 @@ def test_unknown_labels_are_dropped_and_counted(files, tmp_path):
     data = files[1]
     holed = data.copy(deep=True)
     holed["outline"][20:30] = np.nan
-    holed["outline"][700, 2, 3] = np.nan
-    holed["outline"][710, 4, 5] = np.inf
+    holed["outline"][700] = holed["outline"][710] = 0.0
+    holed["outline"][700, 2:6, 2:6] = np.nan  # all of one patch, half of those beside it
+    holed["outline"][710, 4, 5] = np.inf  # a sixteenth of four patches, which is too little
     holed.to_netcdf(tmp_path / "f.nc")
     rule = Incidents(rule="mask", mask=Mask("outline", min_share=0.6))
     store = open_store(build((tmp_path / "f.nc", None), tmp_path / "p.zarr", rule))
@@ -118,7 +120,7 @@ def test_unknown_labels_are_dropped_and_counted(files, tmp_path):
     assert store.attrs["dropped"]["times_without_label"] == 10
     grid = PatchGrid(LATITUDE, LONGITUDE, 4, 2)
     per_step = pd.Series(times).value_counts()
-    for step, lacking in ((700, 4), (710, 4)):  # four patches hold such a point
+    for step, lacking in ((700, 5), (710, 0)):
         assert per_step[data["time"].values[step]] == grid.rows * grid.columns - lacking
     report = (tmp_path / "quality.json").read_text()
     assert '"outline"' in report and '"infinite"' in report
@@ -180,6 +182,10 @@ def test_distance_in_km():
             "`incidents.where` must be left out with .*: mask`.*`catalogue` and `series`",
         ),
         (
+            lambda: Incidents(rule="exceedance", exceedance=Exceedance("t2m", window_days=30)),
+            "window_days` must be odd.*got 30. Take 29",
+        ),
+        (
             lambda: Incidents(rule="exceedance", match_time="day"),
             "`incidents.match_time` must be left out with `incidents.rule: exceedance`",
         ),
@@ -227,12 +233,13 @@ def test_what_is_wrong_with_the_files_of_a_rule_is_found(files, tmp_path, rule):
     rules = {
         "mask": {"mask": Mask(variable="outline", paths=paths)},
         "exceedance": {
-            "exceedance": Exceedance(variable="t2m", paths=paths, percentile=90.0, min_days=2)
+            "exceedance": Exceedance("t2m", paths, percentile=90.0, min_days=2, window_days=31)
         },
     }
     incidents = Incidents(rule=rule, **rules[rule])
+    strict = Quality(strict=True)
     with pytest.raises(InputError, match=r"allows no finding.*junk.nc"):
-        build(files, tmp_path / "p.zarr", incidents, quality=Quality(strict=True))
+        build(files, tmp_path / "p.zarr", incidents, quality=strict, splits=TWO_YEARS)
 
 
 def test_a_changed_zarr_store_is_another_input(files, tmp_path):

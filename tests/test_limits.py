@@ -6,13 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.build import store_attributes
 from data_pipelines.catalogues import say_once
 from data_pipelines.errors import InputError
+from data_pipelines.fields import open_fields
+from data_pipelines.groups import Groups
 from data_pipelines.labelling import kinds_of
 from data_pipelines.labels import UNKNOWN, label_from_catalogue
 from data_pipelines.limits import FILLS, numbers, select_rows, undecided_rows
 from data_pipelines.schema import GROUPS, PatchGrid
-from data_pipelines.settings import Incidents
+from data_pipelines.settings import Fields, Incidents, Patches, Splits
 
 GRID = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
 DAY = pd.Timestamp("2001-01-01")
@@ -87,6 +90,52 @@ def test_an_entry_of_which_nobody_knows_is_neither_incident_nor_normal(hard_nega
     assert (labels.table["kind"] == GROUPS.index("incident")).sum() == 2
 
 
+def test_a_store_whose_labels_change_is_built_anew(small_files, tmp_path):
+    """And only such a one: what tells them apart is empty for a catalogue without such values."""
+
+    def told(*winds, patches=None, region=False):
+        table = pd.DataFrame({"rain_mm": [*winds, 5.0, 50.0, 70.0]})
+        table = table.assign(time="2001-01-02", latitude=0.0, longitude=9.0, storm_id=table.index)
+        table.to_csv(tmp_path / "c.csv", index=False)
+        incidents = Incidents(catalogue=str(tmp_path / "c.csv"))
+        incidents.where, incidents.hard_negatives = (
+            {"rain_mm": {"min": 64}},
+            {"rain_mm": {"max": 9}},
+        )
+        array = open_fields([small_files[0]], ["msl"])
+        array = array.isel(longitude=slice(0, 20)) if region else array
+        settings = patches or Patches(), Splits(fractions=[0.5, 0.25, 0.25]), Groups(), 0
+        made = store_attributes(Fields([str(small_files[0])]), incidents, *settings, array)
+        return {k: v for k, v in made["fingerprints"].items() if len(v) < 32}
+
+    assert told(3.0) == told(3.0, region=True) == {}
+    assert told(np.nan) == {"entries that are unknown": "1"}
+    assert told(-999.0) == {"entries that are unknown": "1", "fill values": "1"}
+    for patches in (Patches(4, 4), Patches(whole_field=True)):
+        assert told(3.0, patches=patches, region=True) == {"western edge": "half a grid step"}
+    assert told(3.0, patches=Patches(4, 4)) == {}
+
+
+@pytest.mark.parametrize("match_time", ["day", "exact"])
+def test_hours_without_a_value_say_nothing_beside_those_of_the_same_storm_with_one(match_time):
+    """Winds every six hours, entries every three: daily fields lose no hard negative by it."""
+    times = pd.date_range(DAY, periods=8, freq="3h")
+    table = pd.DataFrame({"time": times, "latitude": 20.0, "longitude": 180.0, "storm_id": "a"})
+    table["wind_kt"] = np.where(times.hour % 6 == 0, 50.0, np.nan)
+    other = table.assign(storm_id="b", longitude=90.0, wind_kt=np.nan)
+    both = pd.concat([table, other], ignore_index=True)
+    incidents = Incidents(where={"wind_kt": {"min": 45}})
+    kind = kinds_of(both, incidents, others="hard_negative")
+    fields = times[:1] if match_time == "day" else times
+    labels = label_from_catalogue(both, kind, fields, GRID, match_time).table
+    by_storm = labels.groupby("incident_id")["kind"].value_counts().to_dict()
+    incident = GROUPS.index("incident")
+    if match_time == "day":
+        assert by_storm == {("a", incident): 1, ("b", UNKNOWN): 1}
+    else:
+        assert by_storm == {("a", incident): 4, ("a", UNKNOWN): 4, ("b", UNKNOWN): 8}
+
+
 @pytest.mark.parametrize("fill", FILLS)
 def test_fill_values_are_missing(fill, caplog):
     say_once.cache_clear()
@@ -94,15 +143,20 @@ def test_fill_values_are_missing(fill, caplog):
     assert numbers(values).isna().tolist() == [False, False, True, False, True, True]
     assert f"2 values of `rain {fill}` count as missing: {fill:g}" in caplog.text
     assert numbers(pd.Series([fill, fill])).isna().all()
-    near = pd.Series([1.0, fill * 0.7, fill])
+    near = pd.Series([-1.0, fill * 0.7, fill])
     pd.testing.assert_series_equal(numbers(near), near)  # such values there are
 
 
 def test_several_fill_values_at_once():
-    values = pd.Series([-9999.0, -999.0, -99.0, 1.0, 999.0, 1012.0])
-    assert numbers(values).tolist()[3:] == [1.0, 999.0, 1012.0]
-    assert numbers(values).isna().tolist() == [True, False, False, False, False, False]
-    assert numbers(values[:4]).isna().tolist() == [True, True, True, False]
+    for values, missing in (
+        ([-9999.0, 9999.0, -999.0, 3.0], [True, True, True, False]),
+        ([-999.0, -999.9, -2.0, 3.0], [True, True, False, False]),
+        ([float(np.float32(-99.9)), -99.9, 1.0], [True, True, False]),
+        ([-99.0, 35.0, 60.0, 100.0], [True, False, False, False]),  # knots are not below 0
+        ([-99.0, 35.0, -60.0, 100.0], [False] * 4),
+        ([-9999.0, -99.0, -60.0, 999.0, 1012.0], [True, False, False, False, False]),
+    ):
+        assert numbers(pd.Series(values)).isna().tolist() == missing
 
 
 @settings(max_examples=60, deadline=None)

@@ -22,7 +22,7 @@ from weather_tdr.comparison import compare, is_scored, own_networks
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
 from weather_tdr.evaluate import EVALUATED, blocks_of, evaluate, predict
-from weather_tdr.ground import cell_of, covered, times_of, true_incidents
+from weather_tdr.ground import cell_of, judged, times_of, true_incidents
 from weather_tdr.maps import Maps, incident_map_on
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import Detector, load_detector, save_facts
@@ -117,6 +117,7 @@ def _map_periods(
     fields = open_fields(
         config.fields.paths, **detector.open_arguments(), period=config.fields.period
     )
+    radius = config.maps.radius_km
     if not detector.areas and not detector.whole_field:  # there an incident is a patch
         found_map = incident_map_on(
             config.cluster, detector, fields.sel(time=times_of(store, "validation")), folder,
@@ -124,7 +125,8 @@ def _map_periods(
         )  # fmt: skip
         truth = inside_map(true_incidents(config, store, "validation"), found_map)
         maps = config.maps.reaching(found_map)
-        peaks = covered(peaks_of(found_map, detector, maps), store)
+        radius = maps.radius_km
+        peaks = judged(peaks_of(found_map, detector, maps), config, store, radius)
         chosen = choose_incident_threshold(peaks, truth, maps)
         if not np.isnan(chosen):  # else no incident of validation is found at any threshold
             detector.incident_threshold = chosen
@@ -134,7 +136,7 @@ def _map_periods(
         folder,
         config.maps,
         truth=true_incidents(config, store, "test"),
-        ground=partial(covered, store=store),
+        ground=partial(judged, config=config, store=store, radius_km=radius),
         cluster=config.cluster,
         progress=progress,
     )
@@ -165,7 +167,9 @@ def evaluate_rules(config: Config, store: xr.Dataset, *, progress: bool = True) 
             rule, [field.sel(time=at) for field in fields], sample_table(store, split), cell,
             maps.separation(cell[0]), whole=whole, title=title, progress=progress,
         )  # fmt: skip
-        return found if whole else replace(found, peaks=covered(found.peaks, store))
+        if whole:
+            return found
+        return replace(found, peaks=judged(found.peaks, config, store, maps.radius_km))
 
     def contours(split: str, radius: float) -> RuleScores:
         rule = partial(closed_contours, radius_km=radius)

@@ -6,7 +6,10 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.incidents import at_times, read_catalogue
+from data_pipelines.labelling import kinds_of
+from data_pipelines.labels import UNKNOWN
 from data_pipelines.limits import select_rows
+from data_pipelines.schema import GROUPS, great_circle_km
 from weather_tdr.candidates import labelled_incidents
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
@@ -72,6 +75,52 @@ def covered(table: pd.DataFrame, store: xr.Dataset) -> pd.DataFrame:
         east = np.abs((east + 180.0) % 360.0 - 180.0)
         keep[here] = ((north <= cell[0] / 2) & (east <= cell[1] / 2)).any(axis=1)
     return table[keep].reset_index(drop=True)
+
+
+def judged(
+    found: pd.DataFrame, config: Config, store: xr.Dataset, radius_km: float
+) -> pd.DataFrame:
+    """The found incidents that count: on covered ground, and not beside one that may be true.
+
+    What lies within reach of an entry of the catalogue that lacks a value, and of no true incident,
+    is neither a hit nor a false alarm.
+
+    Args:
+        found: ``time, latitude, longitude``.
+        config: the run.
+        store: its patch store.
+        radius_km: within which found and true incidents match.
+    """
+    found = covered(found, store)
+    if config.incidents.rule != "catalogue" or store.attrs["grid"].get("whole_field"):
+        return found
+    catalogue = read_catalogue(config.incidents.catalogue)
+    kind = kinds_of(catalogue, config.incidents, others="hard_negative")
+    by_day = config.incidents.match_time == "day"
+    moment = catalogue["time"].dt.floor("D") if by_day else catalogue["time"]
+    decided = pd.Series(kind != UNKNOWN, index=catalogue.index)
+    unknown = ~decided.groupby([catalogue["storm_id"], moment]).transform("any")
+    times = pd.DatetimeIndex(found["time"].unique()).sort_values()
+    near = [
+        _beside(found, at_times(catalogue[which], times, config.incidents.match_time), radius_km)
+        for which in (unknown, kind == GROUPS.index("incident"))
+    ]
+    return found[~near[0] | near[1]].reset_index(drop=True)
+
+
+def _beside(found: pd.DataFrame, entries: pd.DataFrame, radius_km: float) -> npt.NDArray[np.bool_]:
+    """Which rows lie within a radius of an entry of their time."""
+    near = np.zeros(len(found), dtype=bool)
+    at = entries.groupby("time").indices
+    for time, rows in found.groupby("time").indices.items():
+        if time in at:
+            here, there = found.iloc[rows], entries.iloc[at[time]]
+            km = great_circle_km(
+                here["latitude"].to_numpy()[:, None], here["longitude"].to_numpy()[:, None],
+                there["latitude"].to_numpy(), there["longitude"].to_numpy(),
+            )  # fmt: skip
+            near[rows] = (km <= radius_km).any(axis=1)
+    return near
 
 
 def _within_map(

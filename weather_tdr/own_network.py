@@ -21,7 +21,7 @@ from weather_tdr.candidates import apart_km, find_peaks
 from weather_tdr.comparison import OWN
 from weather_tdr.config import Config
 from weather_tdr.evaluate import EVALUATED, evaluate
-from weather_tdr.ground import cell_of, covered, true_incidents
+from weather_tdr.ground import cell_of, judged, true_incidents
 from weather_tdr.incident_files import write_incidents
 from weather_tdr.maps import write_map
 from weather_tdr.methods.method import check_name
@@ -66,7 +66,7 @@ def score_network(config: Config, network: nn.Module, name: str, data: str) -> d
         apart = settings.separation(cell_of(store)[0])
         peaks = {
             s: RuleScores(
-                covered(find_peaks(found, apart, floor), store),
+                judged(find_peaks(found, apart, floor), config, store, settings.radius_km),
                 np.empty(0),
                 found["time"].values,
                 apart_km(found),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_pipelines.areas import patch_shares
+from data_pipelines.areas import holed_patches
 from data_pipelines.planning import StorePlan
 from data_pipelines.quality import Finding, joined, read_block
 from data_pipelines.survey import sampled_steps
@@ -26,9 +26,7 @@ def check_values(plan: StorePlan, facts: Facts) -> None:
         block, found = read_block(plan.fields.isel(time=[step]), listing.times[[step]])
         findings += found
         known = np.isfinite(block)
-        unknown = ~known.all(axis=1)
-        shares = patch_shares(np.where(unknown, np.float32(np.nan), np.float32(0.0)), listing.grid)
-        lost.append(float(np.isnan(shares).mean()))
+        lost.append(float(holed_patches(np.asarray(~known.all(axis=1)), listing.grid).mean()))
         lows.append(np.where(known, block, np.inf).min(axis=(0, 2, 3)))
         highs.append(np.where(known, block, -np.inf).max(axis=(0, 2, 3)))
     looked = f"the {len(steps)} times that were looked at"

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from data_pipelines.areas import patch_shares
+from data_pipelines.areas import holed_patches
 from data_pipelines.errors import InputError
 from data_pipelines.schema import FloatArray, PatchGrid
 from data_pipelines.survey import FieldsSurvey, Variable
@@ -81,8 +81,7 @@ def _why_not(variable: Variable, survey: FieldsSurvey) -> str:
         return ""
     size, stride = _sizes(survey, CYCLONE_DEGREES)[0]
     grid = PatchGrid(survey.latitude, survey.longitude, size, stride)
-    event = np.where(variable.missing, np.float32(np.nan), np.float32(0.0))[None]
-    lost = float(np.isnan(patch_shares(event, grid)).mean())
+    lost = float(holed_patches(variable.missing[None], grid).mean())
     if lost <= LOST:
         return ""
     return f"missing values, such as over land, would cost {lost:.0%} of the patches"

@@ -8,7 +8,7 @@ import pandas as pd
 from data_pipelines.cadence import cadence_of
 from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
-from data_pipelines.limits import select_rows
+from data_pipelines.limits import select_rows, undecided_rows
 from data_pipelines.settings import Limits
 from data_pipelines.survey import CatalogueSurvey, FieldsSurvey
 from weather_tdr.facts import period_text, region_text, some, step_text
@@ -138,10 +138,16 @@ def choose_incidents(
             "where nobody has looked, and are left out."
         )
     if where:
+        open_rows = int(undecided_rows(catalogue.table, where)[here.index].sum())
         why = (
             f"These rows are incidents: {meaning}; {len(chosen)} entries of "
             f"{chosen['storm_id'].nunique()} systems here. All other rows are hard negatives: "
-            "what looks alike and is none."
+            "what looks alike and is none"
+            + (
+                f", but for {open_rows} that lack a value, which are left out."
+                if open_rows
+                else "."
+            )
         )
     else:
         why = "Every entry is an incident: no column that is known tells how strong or rare one is."
