@@ -10,6 +10,7 @@ import xarray as xr
 
 from data_pipelines.blocks import Job, build_part
 from data_pipelines.cadence import never_looked_at
+from data_pipelines.catalogues import as_numbers
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping, Groups
@@ -148,7 +149,7 @@ def _changes(incidents: Incidents, patches: Patches, array: xr.DataArray) -> dic
     changed["release of the rule"] = RELEASES.get(catalogue.attrs["format"])
     kinds = kinds_of(catalogue, incidents, others="hard_negative")
     columns = [catalogue[c] for c in incidents.where | incidents.hard_negatives]
-    filled = [numbers(c).isna() & pd.to_numeric(c, errors="coerce").notna() for c in columns]
+    filled = [numbers(c).isna() & as_numbers(c).notna() for c in columns]
     for what, number in (
         ("times without a label", never_looked_at(
             catalogue, pd.DatetimeIndex(times), incidents.match_time).sum()),

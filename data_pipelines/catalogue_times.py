@@ -64,7 +64,7 @@ def refuse(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: s
 
 def _told(path: Path, table: pd.DataFrame, bad: pd.Series, column: str, must: str) -> str:
     row = int(bad.to_numpy().argmax())
-    unit = "feature" if table.attrs["format"] == "geojson" else "line"
+    unit = {"geojson": "feature", "netcdf": "step"}.get(table.attrs["format"], "line")
     return (
         f"`{column}` must {must}, got `{table[column].iloc[row]}` in {unit} "
         f"{table.index[row]} of {path} ({int(bad.sum())} such {unit}s). "

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -154,10 +154,48 @@ def _read_csv(text: TextIO, head: str) -> pd.DataFrame:
         keep_default_na=False,
         na_values={n: [""] if n in basins else list(MISSING) for n in names},
     )
+    table = whole_rows(table, names, "the catalogue")
     table.columns = table.columns.str.strip()
     table.index = pd.RangeIndex(2, 2 + len(table))
     table.attrs = {"format": "csv", "skipped": 0}
     return table
+
+
+def whole_rows(table: pd.DataFrame, names: Sequence[str], path: Path | str) -> pd.DataFrame:
+    """The table, unless its lines have more cells than the header, which would move the columns.
+
+    Raises:
+        InputError: they have.
+    """
+    if isinstance(table.index, pd.RangeIndex) or len(names) == 1:
+        return table
+    raise InputError(
+        f"lines of {path} must have as many cells as the header ({len(names)}), got "
+        f"{len(names) + table.index.nlevels}. Put numbers with a decimal comma into quotes, or "
+        "part columns by semicolons."
+    )
+
+
+def as_numbers(column: pd.Series) -> pd.Series:
+    """A column as numbers, decimal commas too; NaN for what is none, which is said.
+
+    Where pandas has left a column as text, one of its cells was no number.
+    """
+    values = pd.to_numeric(column, errors="coerce").astype(float)
+    if column.dtype.kind in "fiub":
+        return values
+    text = column.where(column.notna(), "").map(str).str.strip()
+    commas = text.str.fullmatch(r"[-+]?\d+,\d+")
+    if not text[commas].str.fullmatch(r"[-+]?\d{1,3},\d{3}").all():  # else they part thousands
+        values = values.fillna(pd.to_numeric(text[commas].str.replace(",", "."), errors="coerce"))
+    lost = values.isna() & (text != "") & ~text.isin(MISSING)
+    if lost.any() and values.notna().any():
+        say_once(
+            logging.WARNING,
+            f"{int(lost.sum())} cells of `{column.name}` are no numbers and count as missing, such "
+            f"as `{text[lost].iloc[0]}`",
+        )
+    return values
 
 
 def dialect(head: str) -> tuple[str, str]:

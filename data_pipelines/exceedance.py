@@ -158,10 +158,15 @@ def thresholds(
     # Of most days of training: those near the new year of its first and last year have more.
     usual = float(np.median(np.concatenate(counts))) if training.any() else 0.0
     if usual < needed:
+        fix = (
+            "Widen it, or train on more years."
+            if usual
+            else "A day is held against other years of training: train on two or more."
+        )
         raise InputError(
             f"`incidents.exceedance.window_days` must hold at least {needed} training days of "
             f"other years with values for percentile {settings.percentile:g}, got {usual:g} in "
-            f"{settings.window_days} days. Widen it, or train on more years."
+            f"{settings.window_days} days. {fix}"
         )
     for row in tqdm(
         range(values.shape[1]), desc="percentiles", disable=not progress, mininterval=1.0

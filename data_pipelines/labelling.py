@@ -71,7 +71,11 @@ def make_labeller(
         setting = "match_time: day" if by_day else "rule: exceedance"
         refuse_late_stamps(fields.paths, rule.paths, f"`incidents.{setting}`")
     paths = rule.paths or fields.paths
-    field = open_fields(paths, [rule.variable], period=fields.period)
+    try:
+        field = open_fields(paths, [rule.variable], period=fields.period)
+    except InputError as error:
+        told = str(error).replace("`fields.variables`", f"`incidents.{incidents.rule}.variable`")
+        raise InputError(told) from error
     if incidents.rule == "mask":
         return _mask_labeller(field, incidents)
     return _exceedance_labeller(field, incidents, folder, progress=progress)
@@ -85,7 +89,15 @@ def _refuse_unused(incidents: Incidents) -> None:
                 f"`incidents.{name}` must be left out with `incidents.rule: {incidents.rule}`, got "
                 f"{getattr(incidents, name)!r}. It belongs to `{'` and `'.join(rules)}`."
             )
-    if (days := incidents.exceedance.window_days) % 2 == 0:
+    rule = incidents.exceedance
+    if (rule.percentile > 50.0) is (rule.side == "below") and rule.percentile != 50.0:
+        share = rule.percentile if rule.side == "below" else 100.0 - rule.percentile
+        raise InputError(
+            "`incidents.exceedance.percentile` must have less than half of the days beyond it, got "
+            f"{rule.percentile:g} (of 100) with `side: {rule.side}`, as {share:g} % of them are. "
+            f"Take {100.0 - rule.percentile:g}, or the other side."
+        )
+    if (days := rule.window_days) % 2 == 0:
         raise InputError(
             "`incidents.exceedance.window_days` must be odd, the day and as many days before as "
             f"after it, got {days}. Take {days - 1}."

@@ -73,12 +73,21 @@ def steps_of(
         )
     steps = keys.get_indexer(entries.floor("D") if match_time == "day" else entries)
     if not (steps >= 0).any():
-        raise InputError(
-            f"`{what}` must overlap the fields in time, got entries from "
-            f"{entries.min()} to {entries.max()} and fields from {times[0]} to "
-            f"{times[-1]}. Give the catalogue of that period"
-            + ("." if match_time == "day" else ", or `incidents.match_time: day` for daily fields.")
+        got = (
+            f"got entries from {entries.min()} to {entries.max()} and fields from {times[0]} to "
+            f"{times[-1]}. "
         )
+        if entries.min() <= times[-1] and entries.max() >= times[0]:
+            raise InputError(
+                f"`{what}` must have times of the fields, {got}None of the entries has the time of "
+                "a field: shift or round one of them"
+                + (
+                    "."
+                    if match_time == "day"
+                    else ", or `incidents.match_time: day` for daily fields."
+                )
+            )
+        raise InputError(f"`{what}` must overlap the fields in time, {got}Give that period.")
     return np.asarray(steps, dtype=np.int64)
 
 

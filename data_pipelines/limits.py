@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data_pipelines.catalogues import say_once
+from data_pipelines.catalogues import as_numbers, say_once
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.tracks import BERGERON_LATITUDES, DAY, DERIVED
 
@@ -88,7 +88,7 @@ def numbers(column: pd.Series) -> pd.Series:
     The latter is one of FILLS that is twice as far from 0 as all values that are none of them, or
     below 0 where all of these are not.
     """
-    values = pd.to_numeric(column, errors="coerce").astype(float)
+    values = as_numbers(column)
     wrong = pd.Series(np.isinf(values.to_numpy()) | _fills(values.to_numpy()), index=column.index)
     if wrong.any():
         shown = ", ".join(f"{v:g}" for v in sorted(set(values[wrong])))

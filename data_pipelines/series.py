@@ -12,7 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.areas import BRIDGE
-from data_pipelines.catalogues import dialect
+from data_pipelines.catalogue_times import refuse, times_of
+from data_pipelines.catalogues import dialect, whole_rows
 from data_pipelines.coordinates import is_latitude, time_dim
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.labels import PatchLabels, steps_of, storm_sets
@@ -52,14 +53,8 @@ def read_series(series: Series) -> pd.DataFrame:
             else f"`incidents.series.path`: cannot open {path} as NetCDF. Check the file; CSV is "
             "called .csv, .txt or .gz."
         ) from error
-    times = pd.to_datetime(table["time"].map(str), errors="coerce", utc=True, format="ISO8601")
-    table["time"] = times.dt.tz_localize(None).astype("datetime64[ns]")
-    if table["time"].isna().any() or table["time"].duplicated().any():
-        raise InputError(
-            f"`time` must hold each date once in {path}, such as 2001-01-31, got "
-            f"{int(table['time'].isna().sum())} that are no date and "
-            f"{int(table['time'].duplicated().sum())} that repeat. Correct or delete them."
-        )
+    table["time"] = times_of(table, path)
+    refuse(path, table, table["time"].duplicated(), "time", "hold each date once")
     table[series.variable] = numbers(table[series.variable])
     return table.sort_values("time", ignore_index=True)
 
@@ -74,11 +69,13 @@ def _read_csv(path: Path, series: Series) -> pd.DataFrame:
     with opener(path, "rt", encoding="utf-8-sig") as text:
         separator, decimal = dialect("".join(islice(text, 20)))
     table = pd.read_csv(path, sep=separator, decimal=decimal)
+    table = whole_rows(table, list(table.columns), path)
     for column in ("time", series.variable):
         if column not in table:
             raise unknown_name("`incidents.series`: column", column, table.columns)
-    value = pd.to_numeric(table[series.variable], errors="coerce")
-    return pd.DataFrame({"time": table["time"], series.variable: value})
+    table.index = pd.RangeIndex(2, 2 + len(table))
+    table.attrs = {"format": "csv"}
+    return table
 
 
 def _read_netcdf(path: Path, series: Series) -> pd.DataFrame:
@@ -109,7 +106,9 @@ def _read_netcdf(path: Path, series: Series) -> pd.DataFrame:
                 counted = counted.weighted(np.cos(np.deg2rad(north[0].fillna(90.0))))
             reduced = getattr(counted, series.reduce)(others, skipna=True)
             values = reduced.where((known | ~ever).all(others))
-        return pd.DataFrame({"time": dataset[time].to_numpy(), series.variable: values.to_numpy()})
+        table = pd.DataFrame({"time": dataset[time].to_numpy(), series.variable: values.to_numpy()})
+        table.attrs = {"format": "netcdf"}
+        return table
 
 
 def label_from_series(

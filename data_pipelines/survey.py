@@ -13,6 +13,7 @@ from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError
 from data_pipelines.fields import select_variable
 from data_pipelines.incidents import REQUIRED, read_catalogue
+from data_pipelines.limits import numbers
 from data_pipelines.opening import is_url, open_files
 from data_pipelines.quality import Finding, limits, limits_of, loaded
 from data_pipelines.schema import FloatArray, IntArray, is_global
@@ -268,7 +269,9 @@ class CatalogueSurvey:
         for name in self.table:
             if name in (*REQUIRED, "storm_id"):
                 continue
-            values = pd.to_numeric(self.table[name], errors="coerce").dropna()
+            if not pd.to_numeric(self.table[name], errors="coerce").notna().any():
+                continue
+            values = numbers(self.table[name]).dropna()
             if len(values):
                 found[str(name)] = float(values.min()), float(values.max()), len(values)
         return found

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 
+from data_pipelines.catalogues import as_numbers
 from data_pipelines.schema import FloatArray
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def day_before(table: pd.DataFrame, values: pd.Series) -> pd.Series:
 def possible(table: pd.DataFrame, column: str) -> pd.Series:
     """The column as numbers; what it cannot be, such as -999, is missing."""
     low, high = POSSIBLE[column]
-    values = pd.to_numeric(table[column], errors="coerce").astype(float)
+    values = as_numbers(table[column])
     wrong = values.notna() & ~values.between(low, high)
     if wrong.any():
         log.warning(

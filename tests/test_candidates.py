@@ -133,6 +133,19 @@ def test_regions_join_across_the_date_line_of_the_map():
     assert len(regional) == 3
 
 
+def test_a_ring_has_a_position_of_its_own():
+    """All around the globe at 60 south: its centre is the pole, where nothing was found."""
+    values = np.zeros((1, 13, 72))
+    values[0, 2] = 0.9
+    field = globe(values)
+    south = float(field["latitude"][2])
+    found = find_regions(field, 0.5)
+    assert len(found) == 1 and found["latitude"][0] == south
+    assert found["longitude"][0] in field["longitude"].to_numpy() % 360.0
+    extent = found["extent"][0]
+    assert len(extent) == 72 and (extent[:, 0] == south).all() and (extent[:, 2:] == 2.5).all()
+
+
 def test_nothing_above_the_floor_is_an_empty_table():
     found = find_peaks(globe(np.zeros((2, 13, 72))), 500.0, 0.1)
     assert found.empty and found["time"].dtype == "datetime64[ns]"

@@ -114,3 +114,31 @@ def test_tables_that_are_no_csv(tmp_path, first):
     (tmp_path / "mine.csv").write_text(first + "\n2001-01-01 50.0 10.0\n")
     with pytest.raises(InputError, match="comma, semicolon or tab, without lines of comments"):
         read_catalogue(tmp_path / "mine.csv")
+
+
+def test_what_patterns_name_is_labelled(config_file, small_files, tmp_path, capsys):
+    """A mask that marks nothing, by a pattern; a series by one, which is no file."""
+    with xr.open_dataset(small_files[0]) as fields:
+        nothing = (fields[["msl"]] * 0).rename(msl="outline")
+        nothing.to_netcdf(tmp_path / "mask_0.nc")
+    text = config_file.read_text()
+    head, tail = text[: text.index("incidents:")], text[text.index("patches:") :]
+    for incidents, said in (
+        (
+            f"{{rule: mask, mask: {{variable: outline, paths: ['{tmp_path}/mask_*.nc']}}}}",
+            "incident",
+        ),
+        (
+            f"{{rule: series, series: {{path: '{tmp_path}/m*.nc', variable: a}}}}",
+            "must be one file",
+        ),
+        (
+            f"{{rule: mask, mask: {{variable: outline, paths: ['{tmp_path}/none*.nc']}}}}",
+            "no such file",
+        ),
+    ):
+        config_file.write_text(f"{head}incidents: {incidents}\n{tail}")
+        with pytest.raises(SystemExit, match="2"):
+            main(["check", str(config_file)])
+        out = capsys.readouterr()
+        assert said in out.err and "It will run" not in out.out

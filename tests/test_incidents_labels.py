@@ -79,8 +79,10 @@ def test_daily_means_take_every_entry_of_their_day():
     chosen = np.array([2, 2])
     labels = label_from_catalogue(entries, chosen, days, GRID, "day")
     assert list(labels.table["step"]) == [1, 1]
-    with pytest.raises(InputError, match="overlap the fields in time"):
+    with pytest.raises(InputError, match="None of the entries has the time of a field: shift"):
         label_from_catalogue(entries, chosen, days, GRID, "exact")
+    with pytest.raises(InputError, match=r"overlap the fields in time.* Give that period"):
+        label_from_catalogue(entries, chosen, days + pd.Timedelta("900D"), GRID, "day")
     with pytest.raises(InputError, match="one field a day"):
         label_from_catalogue(entries, chosen, TIMES, GRID, "day")
 

@@ -186,6 +186,18 @@ def test_distance_in_km():
             "window_days` must be odd.*got 30. Take 29",
         ),
         (
+            lambda: Incidents(rule="exceedance", exceedance=Exceedance("t2m", side="below")),
+            "got 95 .of 100. with `side: below`, as 95 % of them are. Take 5",
+        ),
+        (
+            lambda: Incidents(rule="exceedance", exceedance=Exceedance("t2m", percentile=0.95)),
+            "got 0.95 .of 100. with `side: above`, as 99.05 % of them are. Take 99.05",
+        ),
+        (
+            lambda: Incidents(rule="exceedance", exceedance=Exceedance("t2n")),
+            "`incidents.exceedance.variable`: variable `t2n` is unknown",
+        ),
+        (
             lambda: Incidents(rule="exceedance", match_time="day"),
             "`incidents.match_time` must be left out with `incidents.rule: exceedance`",
         ),

@@ -3,12 +3,18 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from data_pipelines.following import best_pairs, follow
 from data_pipelines.schema import great_circle_km
+from weather_tdr.candidates import AXES, find_regions
+from weather_tdr.maps import Maps
 from weather_tdr.matching import match_incidents
+from weather_tdr.verification import verify
 
 HOUR = pd.Timedelta(hours=1)
 
@@ -154,3 +160,43 @@ def test_tracks_of_noise_keep_the_rules(seed):
             *(track[k].to_numpy()[1:] for k in ("latitude", "longitude")),
         )
         assert (km <= 20.0 * hours.to_numpy() + 1e-9).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_areas_match_where_they_overlap(seed):
+    """Oracle: both painted on a fine raster, the map's positions half as far apart as the truth's.
+
+    Centres of large areas may lie far apart: how far does not matter.
+    """
+    rng = np.random.default_rng(seed)
+    fine, coarse = np.zeros((1, 12, 24)), np.zeros((1, 6, 12))
+    for field in (fine, coarse):
+        for _ in range(3):
+            y, x = rng.integers(0, field.shape[1]), rng.integers(0, field.shape[2])
+            field[0, y : y + rng.integers(1, 5), x : x + rng.integers(1, 9)] = 1.0
+    time = [pd.Timestamp("2001-01-01")]
+    axes = [
+        (time, 29.0 - 2.0 * np.arange(12), 341.0 + 2.0 * np.arange(24)),
+        (time, 28.0 - 4.0 * np.arange(6), 342.0 + 4.0 * np.arange(12)),
+    ]
+    found, truth = (
+        find_regions(xr.DataArray(field, coords=dict(zip(AXES, at, strict=True)), dims=AXES), 0.5)
+        for field, at in zip((fine, coarse), axes, strict=True)
+    )
+    painted = [
+        [
+            {(int(y), int(x)) for lat, lon, dy, dx in extent
+             for y in np.arange(lat - dy, lat + dy) for x in np.arange(lon - dx, lon + dx)}
+            for extent in table["extent"]
+        ]
+        for table in (found, truth)
+    ]  # fmt: skip
+    shared = np.array([[bool(a & b) for b in painted[1]] for a in painted[0]])
+    matching = match_incidents(found, truth, radius_km=1.0)
+    pairs = [(i, j) for i, j in enumerate(matching.found) if j >= 0]
+    assert all(shared[i, j] for i, j in pairs)
+    most = maximum_bipartite_matching(csr_array(shared), perm_type="column")
+    assert len(pairs) == int((most >= 0).sum())
+    _, _, scores = verify(found.assign(track_id=1), truth, np.array(time, "M8[ns]"), Maps())
+    assert scores["hits"] == len(pairs)

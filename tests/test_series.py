@@ -114,6 +114,39 @@ def test_a_series_that_cannot_be_read_is_named(tmp_path, name, content):
         read_series(Series(str(tmp_path / name), "tp"))
 
 
+def test_decimal_commas(tmp_path, caplog):
+    """In quotes or between semicolons, also beside cells that are no numbers, which are told."""
+    say_once.cache_clear()
+    lines = [
+        "time;tp",
+        "2001-01-01;0,1",
+        "2001-01-02;5",
+        "2001-01-03;Tr",
+        "2001-01-04;-8,25",
+        "2001-01-05;-",
+    ]
+    quoted = [
+        "time,tp",
+        '2001-01-01,"0,1"',
+        "2001-01-02,5",
+        "2001-01-03,Tr",
+        '2001-01-04,"-8,25"',
+        "2001-01-05,-",
+    ]
+    for text in (lines, quoted):
+        (tmp_path / "r.csv").write_text("\n".join(text) + "\n")
+        values = read_series(Series(str(tmp_path / "r.csv"), "tp"))["tp"].tolist()
+        assert (
+            values[:2] == [0.1, 5.0]
+            and values[3] == -8.25
+            and np.isnan([values[2], values[4]]).all()
+        )
+    assert "1 cells of `tp` are no numbers and count as missing, such as `Tr`" in caplog.text
+    (tmp_path / "r.csv").write_text("time,tp\n2001-01-01,0,1\n2001-01-02,-99,9\n")
+    with pytest.raises(InputError, match=r"as many cells as the header \(2\), got 3"):
+        read_series(Series(str(tmp_path / "r.csv"), "tp"))
+
+
 def test_text_is_no_series(tmp_path):
     path = tmp_path / "words.nc"
     days = pd.date_range("2001-01-01", periods=3)
@@ -150,7 +183,13 @@ def test_bad_series(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_series(Series(str(tmp_path / "none.nc"), "tp"))
     (tmp_path / "bad.csv").write_text("time,tp\nsoon,3\n")
-    with pytest.raises(InputError, match="must hold each date once"):
+    with pytest.raises(InputError, match=r"`time` must be a date.*got `soon` in line 2"):
+        read_series(Series(str(tmp_path / "bad.csv"), "tp"))
+    (tmp_path / "bad.csv").write_text("time,tp\n2001-01-01,3\n2001-01-02,4\n2001-01-01,5\n")
+    with pytest.raises(InputError, match=r"must hold each date once.* in line 4"):
+        read_series(Series(str(tmp_path / "bad.csv"), "tp"))
+    (tmp_path / "bad.csv").write_text("time,tp\n01.02.2003,3\n02.02.2003,4\n")
+    with pytest.raises(InputError, match=r"got `01.02.2003` in line 2.*dayfirst=True"):
         read_series(Series(str(tmp_path / "bad.csv"), "tp"))
     (tmp_path / "bad.nc").write_text("no file of fields")
     with pytest.raises(InputError, match="cannot open"):

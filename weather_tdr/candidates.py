@@ -62,14 +62,20 @@ def apart_km(field: xr.DataArray) -> float:
     """Widest diagonal between neighbouring positions of a map, km; 0 of a single position."""
     if field["latitude"].size * field["longitude"].size < 2:
         return 0.0
+    north, east = _spacing(field)
+    widest = float(np.cos(np.deg2rad(np.abs(field["latitude"]).min())))
+    return float(np.hypot(north, east * widest)) * KM_PER_DEGREE
+
+
+def _spacing(field: xr.DataArray) -> tuple[float, float]:
+    """From one position to the next, degrees: north and east; a cell where there is one only."""
     north, east = (
         float(np.abs(np.diff(field[axis])).min())
         if field[axis].size > 1
         else float(field.attrs.get(f"cell_{axis}", 0.0))
         for axis in AXES[1:]
     )
-    widest = float(np.cos(np.deg2rad(np.abs(field["latitude"]).min())))
-    return float(np.hypot(north, east * widest)) * KM_PER_DEGREE
+    return north, east
 
 
 def _steps(field: xr.DataArray) -> npt.NDArray[np.float64]:
@@ -152,12 +158,16 @@ def find_regions(
         names: of what each point belongs to, of the shape of the field.
 
     Returns:
-        As `find_peaks`; the position is the centre of the whole region. Regions touch across the
-        date line when the map is global. With `names` also ``storm_id``.
+        As `find_peaks`; the position is the centre of the whole region, or the point of the region
+        next to it where the centre lies outside, as of a ring or a crescent. ``extent`` has the
+        positions of each, shape (n, 4): latitude, longitude, and half of the cell around either,
+        degrees. Regions touch across the date line when the map is global. With `names` also
+        ``storm_id``.
     """
     latitude, longitude = (field[axis].to_numpy().astype(float) for axis in AXES[1:])
     areas = _cell_areas(field, latitude)
-    wraps = is_global(longitude)
+    wraps, reach = is_global(longitude), apart_km(field)
+    half = [step / 2.0 for step in _spacing(field)]
     rows = []
     for step, (time, values) in enumerate(
         zip(field["time"].to_numpy(), _steps(field), strict=True)
@@ -169,9 +179,16 @@ def find_regions(
             y, x = np.nonzero(regions == region)
             inside = values[y, x]
             centre = _centre(latitude[y], longitude[x], inside)
+            north, east = (np.full(1, v) for v in centre)
+            away = great_circle_km(north, east, latitude[y], longitude[x])
+            if away.min() > reach:
+                at = int(away.argmin())
+                centre = float(latitude[y[at]]), float(longitude[x[at]] % 360.0)
+            extent = np.column_stack([latitude[y], longitude[x], *np.full((len(y), 2), half).T])
             of = () if names is None else (names[step, y[0], x[0]],)
-            rows.append((time, *centre, inside.max(), areas[y].sum(), *of))
-    table = pd.DataFrame(rows, columns=COLUMNS if names is None else [*COLUMNS, "storm_id"])
+            rows.append((time, *centre, inside.max(), areas[y].sum(), extent, *of))
+    columns = [*COLUMNS, "extent"] if names is None else [*COLUMNS, "extent", "storm_id"]
+    table = pd.DataFrame(rows, columns=columns)
     table["time"] = table["time"].astype("datetime64[ns]")
     return table.sort_values(["time", "probability"], ascending=[True, False], ignore_index=True)
 

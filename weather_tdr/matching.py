@@ -12,6 +12,7 @@ from data_pipelines.following import HOUR, best_pairs
 from data_pipelines.schema import FloatArray, great_circle_km
 
 RADIUS_KM = 300.0
+TOUCH = 1e-6  # degrees; cells that only touch do not overlap
 Indices = npt.NDArray[np.int64]
 
 
@@ -46,12 +47,13 @@ def match_incidents(
     """Matches found and true incidents near each other in space and time, one to one.
 
     The assignment has the most pairs within `radius_km` and `tolerance_hours`, and among those the
-    least sum of distances, where `tolerance_hours` apart counts as much as `radius_km` apart.
+    least sum of distances, where `tolerance_hours` apart counts as much as `radius_km` apart. Areas
+    (both with ``extent``, see `candidates.find_regions`) are near where they overlap.
 
     Args:
         found: ``time, latitude, longitude``.
         truth: the same.
-        radius_km: largest distance of a pair.
+        radius_km: largest distance of a pair of positions.
         tolerance_hours: largest difference in time of a pair.
     """
     partner = np.full(len(found), -1)
@@ -92,7 +94,10 @@ def _feasible(
         there = order[first:last]
         lat, lon = ((p[0][here][:, None], p[1][there][None]) for p in positions.values())
         km = great_circle_km(lat[0], lon[0], lat[1], lon[1])
-        i, j = np.nonzero(km <= radius_km)
+        close = km <= radius_km
+        if "extent" in found and "extent" in truth:
+            close = _overlap(found["extent"].iloc[here], truth["extent"].iloc[there])
+        i, j = np.nonzero(close)
         apart = np.abs(times[first:last] - at)[j] / HOUR
         late = apart / tolerance_hours * radius_km if tolerance_hours else np.zeros(len(j))
         parts.append((here[i], there[j], km[i, j], km[i, j] + late))
@@ -100,3 +105,15 @@ def _feasible(
         return np.empty(0, int), np.empty(0, int), np.empty(0), np.empty(0)
     a, b, km, cost = (np.concatenate(column) for column in zip(*parts, strict=True))
     return a, b, km, cost
+
+
+def _overlap(found: pd.Series, truth: pd.Series) -> npt.NDArray[np.bool_]:
+    """Which areas share some of their cells, shape (found, truth)."""
+    shared = np.zeros((len(found), len(truth)), dtype=bool)
+    for i, j in np.ndindex(shared.shape):
+        a, b = found.iloc[i][:, None], truth.iloc[j][None]
+        reach = a[..., 2:] + b[..., 2:] - TOUCH
+        east = (a[..., 1] - b[..., 1] + 180.0) % 360.0 - 180.0
+        north = np.abs(a[..., 0] - b[..., 0]) < reach[..., 0]
+        shared[i, j] = bool((north & (np.abs(east) < reach[..., 1])).any())
+    return shared

@@ -95,6 +95,11 @@ def _check_files(config: Config, facts: Facts) -> None:
     """All files that are missing, not only the first."""
     for path in _lacking([*config.fields.paths, *config.incidents.inputs()]):
         facts.fail(f"no such file: {path}. Check the path.")
+    for path in config.incidents.tables():
+        if not Path(path).expanduser().is_file() and not _lacking([path]):
+            facts.fail(
+                f"`incidents`: {path} must be one file, got a pattern or a folder. Name one."
+            )
     if config.incidents.rule == "catalogue" and not config.incidents.catalogue:
         facts.fail(
             "`incidents.catalogue` must name a file for `incidents.rule: catalogue`, got none."
@@ -145,9 +150,10 @@ def _open(config: Config, facts: Facts) -> xr.DataArray | None:
 
 def _labeller(config: Config, fields: xr.DataArray | None, facts: Facts) -> Labeller | None:
     rule = config.incidents.rule
-    missing = [p for p in config.incidents.inputs() if not Path(p).expanduser().exists()]
-    if missing or (rule == "catalogue" and not config.incidents.catalogue):
-        return None
+    if _lacking(config.incidents.inputs()) or (
+        rule == "catalogue" and not config.incidents.catalogue
+    ):
+        return None  # which `_check_files` has told
     if rule in ("exceedance", "mask"):
         if fields is None:
             return None
