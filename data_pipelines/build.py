@@ -254,6 +254,7 @@ def _finish(
     for name, of_groups in counts.items():
         log.info("%-10s %s", name, ", ".join(f"{n} {k}" for k, n in of_groups.items()))
     dropped = dict(pd.DataFrame([part["dropped"] for part in parts]).sum().astype(int))
+    unused = {k: n for k, n in labels.unused.items() if k != "patches_without_label"}  # told above
     facts = {
         "title": "Patches labelled incident or normal",
         "grid": {
@@ -269,7 +270,7 @@ def _finish(
             "columns": grid.columns,
         },
         "counts": counts,
-        "dropped": {k: int(v) for k, v in dropped.items()} | labels.unused | left_out,
+        "dropped": {k: int(v) for k, v in dropped.items()} | unused | left_out,
     }
     storms, storm_of = np.unique(
         ["", *listing.labels["incident_id"].astype(str)], return_inverse=True

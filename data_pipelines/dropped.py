@@ -8,7 +8,8 @@ WHY = {
     "(patches.background_share)",
     "storm_in_another_split": "the incident reaches into a split of higher priority, and no "
     "incident is cut in two",
-    "label_unknown": "whether there is an incident is not known there",
+    "label_unknown": "whether there is an incident is not known there: values are missing, an "
+    "entry lacks its value, or a run is cut short by a gap or the end of the archive",
     "missing_values": "a value is missing or impossible",
     "storm_in_target_set": "the target set holds the same incident, and training must not see it",
     "overlaps_target_set": "the target set holds some of the same field values",
@@ -19,8 +20,8 @@ WHY = {
     "others_outside_times": "entry of another system at a time without fields, or between the "
     "usual times of the catalogue",
     "others_outside_cells": "entry of another system where no patch has its centre",
-    "times_without_label": "a time for which the rule has no value",
-    "patches_without_label": "a patch for which the rule has no value",
+    "times_without_label": "a time for which the rule has no value: between the steps of a "
+    "catalogue, without a mask or a value, or without a percentile",
 }
 
 

@@ -82,7 +82,12 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
             f"{path} names no systems (`storm_id`): its {len(table)} entries are taken as "
             f"{table['storm_id'].nunique()}: those that follow each other within "
             f"{LONGEST_HOURS} hours and {SPEED_KM_H} km/h are one. No change over 24 hours is "
-            "known from them.",
+            "known from them."
+            + (
+                f" If its column `{names[0]}` names the systems, call it `storm_id`."
+                if (names := [c for c in table if str(c).strip().lower() in ("name", "id")])
+                else ""
+            ),
         )
     elif (
         len(table) >= MANY

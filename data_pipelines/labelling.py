@@ -27,6 +27,7 @@ from data_pipelines.settings import Fields, Incidents
 # Times of the fields, where patches lie, split of each time -> labels.
 Labeller = Callable[[pd.DatetimeIndex, PatchGrid, IntArray], PatchLabels]
 TRAIN = SPLITS.index("train")
+MANY = 8  # values of a mask that an error names
 USED_BY: dict[str, tuple[Rule, ...]] = {  # keys of `Incidents`, by which rules
     "where": ("catalogue", "series"),
     "hard_negatives": ("catalogue", "series"),
@@ -166,6 +167,7 @@ def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
                 "them to days, or use `exact`."
             )
         findings: list[Finding] = []
+        seen: set[float] = set()
 
         def events() -> Iterator[tuple[IntArray, npt.NDArray[np.float32]]]:
             first = 0
@@ -176,9 +178,15 @@ def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
                     block = field.isel(time=inside)
                     values, found = read_block(block, of_field[inside])
                     findings.extend(found)
+                    if len(seen) < MANY:
+                        seen.update(np.unique(values[np.isfinite(values)])[:MANY].tolist())
                     yield steps[inside], _marked(values[:, 0], incidents.mask.values)
 
         labels = label_from_areas(events(), times, grid, incidents.mask.min_share)
+        some = ", ".join(f"{v:g}" for v in sorted(seen)[:MANY])
+        _refuse_none(
+            labels, "mask", incidents.mask.min_share, f" The mask has values such as {some}."
+        )
         return replace(labels, findings=[*of_files, *joined(findings)])
 
     return label
@@ -210,9 +218,21 @@ def _exceedance_labeller(
                     yield np.concatenate(steps).astype(np.int64), event.repeat(repeats, axis=0)
 
             labels = label_from_areas(events(), times, grid, rule.min_share)
+            _refuse_none(labels, "exceedance", rule.min_share)
             return replace(labels, findings=[*findings_of(field), *findings])
 
     return label
+
+
+def _refuse_none(labels: PatchLabels, rule: str, min_share: float, more: str = "") -> None:
+    """Refuses labels without an incident, before the splits are blamed for it."""
+    kinds = labels.table["kind"]
+    if not (kinds == GROUPS.index("incident")).any():
+        near = int((kinds == GROUPS.index("hard_negative")).sum())
+        raise InputError(
+            f"`incidents.{rule}.min_share` must be reached by a patch, got {min_share:g}, which "
+            f"none does ({near} have half of it). Lower it, or relax what counts.{more}"
+        )
 
 
 @contextmanager

@@ -71,9 +71,9 @@ def test_the_numbers_are_those_of_the_store(config_file, tmp_path, capsys):
     said = " ".join(text for _, text in facts.rows)
     for name in ("storm_in_another_split", "storm_in_target_set", "overlaps_target_set"):
         assert f"{dropped[name]} samples that" in said
-    assert dict(check_config(read_config(config_file)).rows)["patch store"].endswith("up to date")
+    assert dict(check_config(read_config(config_file)).rows)["store"].endswith("up to date")
     changed = read_config(config_file, ["--seed", "7"])
-    assert "replaces it" in dict(check_config(changed).rows)["patch store"]
+    assert "replaces it" in dict(check_config(changed).rows)["store"]
 
 
 def test_bytes_of_the_store_are_those_on_disk(config_file, tmp_path):

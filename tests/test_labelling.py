@@ -175,6 +175,10 @@ def test_distance_in_km():
     ("incidents", "words"),
     [
         (lambda: Incidents(rule="mask"), "mask.variable` must name a variable"),
+        (
+            lambda: Incidents(rule="mask", mask=Mask("outline", values=[7])),
+            "got 0.1, which none does .0 have half of it.*has values such as 0, 1, 2",
+        ),
         (lambda: Incidents(rule="mask", mask=Mask("outlin")), "Did you mean `outline`"),
         (lambda: Incidents(rule="mask", catalogue="c.csv"), "`incidents.rule` must be the rule"),
         (

@@ -1,11 +1,13 @@
 """Facts for people: a short aligned table, warnings and errors; and how numbers are written."""
 
+import json
 import textwrap
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from data_pipelines.schema import FloatArray, is_global
+from data_pipelines.settings import Incidents
 
 WIDTH = 100
 
@@ -58,6 +60,25 @@ def _wrapped(text: str, first: str, rest: str) -> list[str]:
         text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False,
         break_on_hyphens=False,
     ) or [first.rstrip()]  # fmt: skip
+
+
+def incidents_text(incidents: Incidents) -> str:
+    """What the incidents of a run are, in one line."""
+    where = json.dumps(incidents.where).replace('"', "")
+    if incidents.rule == "catalogue":
+        return f"catalogue {incidents.catalogue}, where {where}"
+    if incidents.rule == "series":
+        return f"series {incidents.series.variable} of {incidents.series.path}, where {where}"
+    if incidents.rule == "mask":
+        mask = incidents.mask
+        marked = ", ".join(f"{v:g}" for v in mask.values) or "above 0"
+        return f"mask {mask.variable}, {marked}, over {mask.min_share:.0%} of a patch or more"
+    rule = incidents.exceedance
+    return (
+        f"exceedance: {rule.variable} ({rule.daily} of the day) {rule.side} percentile "
+        f"{rule.percentile:g} of its day of the year (window {rule.window_days} days) for "
+        f"{rule.min_days} days or more, over {rule.min_share:.0%} of a patch or more"
+    )
 
 
 def bytes_text(number: float) -> str:

@@ -18,6 +18,7 @@ from data_pipelines.writing import write_atomically
 from weather_tdr import __version__
 from weather_tdr.config import Config, load_config
 from weather_tdr.data import sample_table
+from weather_tdr.facts import incidents_text
 from weather_tdr.incident_files import read_incidents
 from weather_tdr.model_files import Detector, load_detector
 from weather_tdr.plots.interactive import incident_map_view, training_curves
@@ -98,8 +99,7 @@ def _run_facts(detector: Detector, config: Config, store: xr.Dataset) -> str:
         facts["images"] = config.images.dataset
     else:
         facts["fields"] = ", ".join(config.fields.paths)
-        catalogue = f": {config.incidents.catalogue}" if config.incidents.catalogue else ""
-        facts["incidents"] = config.incidents.rule + catalogue
+        facts["incidents"] = incidents_text(config.incidents)
         facts["patch"] = (
             f"{grid['size']} points of {grid['dlat']:g} x {grid['dlon']:g} degrees, "
             f"every {grid['stride']}"

@@ -24,6 +24,7 @@ from weather_tdr.config import Config
 from weather_tdr.facts import (
     Facts,
     bytes_text,
+    incidents_text,
     period_text,
     region_text,
     some,
@@ -167,7 +168,13 @@ def _labeller(config: Config, fields: xr.DataArray | None, facts: Facts) -> Labe
             return None
     try:
         if rule != "catalogue":
-            facts.add("incidents", f"rule {rule}")
+            facts.add("incidents", incidents_text(config.incidents))
+            answer = getattr(getattr(config.incidents, rule), "variable", "")
+            if rule != "series" and answer in config.fields.variables:
+                facts.warn(
+                    f"`fields.variables` has `{answer}`, by which the incidents are defined: the "
+                    "network sees the answer. Leave it out, unless lags alone are to tell it."
+                )
             return make_labeller(config.incidents, config.fields, None)
         survey = survey_catalogue(config.incidents.catalogue)
         _tell_catalogue(config, survey, fields, facts)

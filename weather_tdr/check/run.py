@@ -76,7 +76,7 @@ def _check_run(config: Config, facts: Facts) -> None:
             plan.fields,
         )
         same = same_build(store, attributes)
-        facts.add("patch store", "is there, up to date" if same else
+        facts.add("store", "is there, up to date" if same else
                   "is there, of other settings or inputs; the build replaces it")  # fmt: skip
     model = PatchNet(
         job.shape[0], job.shape[1:], config.patches.stride, config.train.width, config.train.dropout

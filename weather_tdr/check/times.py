@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines.cadence import cadence_of
+from data_pipelines.catalogue_times import days_alone
 from data_pipelines.settings import Incidents
 from weather_tdr.facts import Facts, step_text
 
@@ -19,6 +20,13 @@ def tell_cadence(
         times: of the fields.
         facts: takes the row.
     """
+    daily = usual_hours(times) == 24.0
+    if days_alone(table["time"]) and incidents.match_time == "exact" and not daily:
+        facts.warn(
+            "no entry of the catalogue has an hour: each counts at 00 UTC, where its position may "
+            "be most of a day off. Give it a column `hour`, or daily fields with "
+            "`incidents.match_time: day`."
+        )
     cadence = cadence_of(table)
     if cadence is None or incidents.match_time != "exact" or len(times) < 2:
         return

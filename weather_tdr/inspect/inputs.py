@@ -172,5 +172,5 @@ def inspect_incidents(path: Path) -> Facts:
     place = f"{latitude_text(best['latitude'])}, {longitude_text(best['longitude'])}"
     facts.add("strongest", f"{best['probability']:.3g} on {time_text(best['time'])} at {place}")
     if "matched" in table:
-        facts.add("matched", f"{int(table['matched'].sum())} are in the catalogue")
+        facts.add("matched", f"{int(table['matched'].sum())} are true")
     return facts

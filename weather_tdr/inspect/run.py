@@ -10,7 +10,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.store import open_store, store_identity
 from weather_tdr.comparison import is_scored
 from weather_tdr.config import Config, read_config
-from weather_tdr.facts import Facts, bytes_text, some
+from weather_tdr.facts import Facts, bytes_text, incidents_text, some
 from weather_tdr.inspect.store import sample_rows, size_rows
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import load_detector
@@ -29,12 +29,10 @@ def inspect_run(folder: Path) -> Facts:
     """
     path = folder / "config.yaml"
     config, facts = read_config(path), Facts()
-    what = (
-        config.images.title
-        if config.of_images
-        else f"rule {config.incidents.rule}, " + some(config.fields.variables)
-    )
+    what = config.images.title if config.of_images else f"fields {some(config.fields.variables)}"
     facts.add("run", f"{folder}; {what}")
+    if not config.of_images:
+        facts.add("incidents", incidents_text(config.incidents))
     todo: list[str] = []
     identity = _store_rows(folder, path, facts, todo)
     many = config.of_images and config.images.imbalance != "binary"
