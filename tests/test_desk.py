@@ -1,5 +1,7 @@
 """What happens at a desk: two commands at once, empty files, odd columns, wrong units."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import xarray as xr
 from conftest import make_field, write_config
 from test_end_to_end import fails
 
+from data_pipelines.catalogues import say_once
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.incidents import read_catalogue
@@ -142,3 +145,29 @@ def test_what_patterns_name_is_labelled(config_file, small_files, tmp_path, caps
             main(["check", str(config_file)])
         out = capsys.readouterr()
         assert said in out.err and "It will run" not in out.out
+
+
+def test_what_may_not_be_meant_is_said(config_file, small_files, tmp_path, capsys, caplog):
+    """A catalogue of days for fields of hours; names in a column that is not looked for; the answer
+    among the inputs."""
+    table = pd.read_csv(small_files[1])
+    table["time"] = pd.to_datetime(table["time"]).dt.strftime("%Y-%m-%d")
+    table = table.rename(columns={"storm_id": "Name"}).drop(columns="deepening_bergeron")
+    table.to_csv(tmp_path / "days.csv", index=False)
+    say_once.cache_clear()
+    text = config_file.read_text()
+    head, tail = text[: text.index("incidents:")], text[text.index("patches:") :]
+    config_file.write_text(f"{head}incidents: {{catalogue: '{tmp_path}/days.csv'}}\n{tail}")
+    with contextlib.suppress(SystemExit):
+        main(["check", str(config_file)])
+    out = capsys.readouterr()
+    told = " ".join((out.out + out.err).split())
+    assert "no entry of the catalogue has an hour: each counts at 00 UTC" in told
+    assert "If its column `Name` names the systems, call it `storm_id`" in caplog.text
+    rule = "{rule: mask, mask: {variable: vo850, min_share: 0.5}}"
+    config_file.write_text(f"{head}incidents: {rule}\n{tail}")
+    with contextlib.suppress(SystemExit):
+        main(["check", str(config_file)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "`fields.variables` has `vo850`, by which the incidents are defined" in told
+    assert "incidents mask vo850, above 0, over 50% of a patch or more" in told

@@ -53,7 +53,8 @@ def _dispatch(argv: list[str]) -> None:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     quiet = arguments.quiet or arguments.command in ("init", "inspect")
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s")
-    logging.getLogger("distributed").setLevel(logging.WARNING)
+    for library in ("distributed", "matplotlib"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     # Everything heavy is imported only now: --help and typing errors answer at once.
     if arguments.command == "init":
         _init(arguments)

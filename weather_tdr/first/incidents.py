@@ -225,9 +225,8 @@ def exceedance_keys(survey: FieldsSurvey, variable: str, side: str) -> list[Key]
     why = (
         f"A patch is an incident when {variable} is {side} the {percentile:g}th percentile of its "
         "day of the year for min_days in a row over min_share of the patch; a hard negative from "
-        f"half of that share on. The percentile comes from training days of other years within "
-        f"{window} days around the day of the year, of which the {training:.1f} years of training "
-        "hold enough. "
+        "half of that share on. The percentile comes from training days of other years in a window "
+        f"of {window} days with the day of the year in the middle. "
         "For rarer incidents take a percentile nearer to the end."
     )
     return [
