@@ -9,18 +9,13 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.blocks import Job, build_part
-from data_pipelines.cadence import never_looked_at
-from data_pipelines.catalogues import as_numbers
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping, Groups
-from data_pipelines.incidents import read_catalogue
-from data_pipelines.labelling import Labeller, kinds_of, make_labeller
-from data_pipelines.labels import UNKNOWN
-from data_pipelines.limits import numbers
+from data_pipelines.labelling import Labeller, make_labeller
 from data_pipelines.opening import files_of
 from data_pipelines.patches import sample_coordinates
-from data_pipelines.planning import StorePlan, counts_of, grid_of, plan_store
+from data_pipelines.planning import StorePlan, counts_of, plan_store
 from data_pipelines.quality import (
     Finding,
     Quality,
@@ -30,6 +25,7 @@ from data_pipelines.quality import (
     unchecked,
     write_report,
 )
+from data_pipelines.releases import changes
 from data_pipelines.schema import GROUPS, Columns
 from data_pipelines.settings import Fields, Incidents, Patches, Splits, store_settings
 from data_pipelines.statistics import from_sums
@@ -47,8 +43,6 @@ REASONS = {
     "mask": ("background", "smaller_mask", "mask"),
     "series": ("background", "near_miss_of_series", "selected_by_series"),
 }
-# Of a rule, or of a format of catalogue: one more, and stores of it are built anew.
-RELEASES = {"exceedance": "2", "mask": "2", "series": "2", "ibtracs": "2"}
 
 
 def build_store(
@@ -119,7 +113,7 @@ def store_attributes(
     array: xr.DataArray,
 ) -> dict[str, Any]:
     """``settings`` and ``fingerprints``: all that decides a store. Reads the files."""
-    changed = _changes(incidents, patches, array)
+    changed = changes(incidents, patches, array)
     fields_of_rules = {"exceedance": incidents.exceedance.paths, "mask": incidents.mask.paths}
     return {
         "settings": store_settings(fields, incidents, patches, splits, groups, seed),
@@ -133,34 +127,6 @@ def store_attributes(
             **{key: value for key, value in changed.items() if value},
         },
     }
-
-
-def _changes(incidents: Incidents, patches: Patches, array: xr.DataArray) -> dict[str, str | None]:
-    """What tells a store from one that an older release made of the same files by other rules.
-
-    Older releases left units as they were, took times between the steps of a catalogue for normal
-    ones, and fill values for values; nothing is told of a store that they made alike.
-    """
-    changed = {"converted to SI": array.attrs.get("converted")}
-    changed["release of the rule"] = RELEASES.get(incidents.rule)
-    if incidents.rule != "catalogue":
-        return changed
-    catalogue, times = read_catalogue(incidents.catalogue), array.indexes["time"]
-    changed["release of the rule"] = RELEASES.get(catalogue.attrs["format"])
-    kinds = kinds_of(catalogue, incidents, others="hard_negative")
-    columns = [catalogue[c] for c in incidents.where | incidents.hard_negatives]
-    filled = [numbers(c).isna() & as_numbers(c).notna() for c in columns]
-    for what, number in (
-        ("times without a label", never_looked_at(
-            catalogue, pd.DatetimeIndex(times), incidents.match_time).sum()),
-        ("entries that are unknown", (kinds == UNKNOWN).sum()),
-        ("fill values", np.sum(filled)),
-    ):  # fmt: skip
-        changed[what] = str(int(number)) if number else None
-    grid = grid_of(array, patches)
-    if not grid.is_global and (grid.whole or not grid.margin):
-        changed["western edge"] = "half a grid step"
-    return changed
 
 
 def build_from(

@@ -154,7 +154,7 @@ def _read_csv(text: TextIO, head: str) -> pd.DataFrame:
         keep_default_na=False,
         na_values={n: [""] if n in basins else list(MISSING) for n in names},
     )
-    table = whole_rows(table, names, "the catalogue")
+    table = with_points(whole_rows(table, names, "the catalogue"), decimal)
     table.columns = table.columns.str.strip()
     table.index = pd.RangeIndex(2, 2 + len(table))
     table.attrs = {"format": "csv", "skipped": 0}
@@ -167,29 +167,51 @@ def whole_rows(table: pd.DataFrame, names: Sequence[str], path: Path | str) -> p
     Raises:
         InputError: they have.
     """
-    if isinstance(table.index, pd.RangeIndex) or len(names) == 1:
+    if table.index.equals(pd.RangeIndex(len(table))) or len(names) == 1:
         return table
     raise InputError(
         f"lines of {path} must have as many cells as the header ({len(names)}), got "
         f"{len(names) + table.index.nlevels}. Put numbers with a decimal comma into quotes, or "
-        "part columns by semicolons."
+        "part columns by semicolons; delete a comma at the end of each line."
     )
 
 
-def as_numbers(column: pd.Series) -> pd.Series:
-    """A column as numbers, decimal commas too; NaN for what is none, which is said.
+def with_points(table: pd.DataFrame, decimal: str) -> pd.DataFrame:
+    """The table with decimal points, where it has commas and pandas has left columns as text.
 
-    Where pandas has left a column as text, one of its cells was no number.
+    One cell that is no number is enough for that.
+
+    Args:
+        table: as pandas reads it.
+        decimal: mark of the file, as `dialect` gives it.
+    """
+    if decimal != ",":
+        return table
+    texts = table.select_dtypes(exclude=["number", "bool", "datetime"]).columns
+    points = {
+        c: table[c].replace({r"^(\s*[-+]?\d+),(\d+\s*)$": r"\1.\2"}, regex=True) for c in texts
+    }
+    return table.assign(**points)
+
+
+def as_numbers(column: pd.Series, *, tell: bool = True) -> pd.Series:
+    """A column as numbers, decimal commas too; NaN for what is none.
+
+    Commas are decimal unless all of them may part thousands (1,250).
+
+    Args:
+        column: numbers or text.
+        tell: warns of cells that are no numbers.
     """
     values = pd.to_numeric(column, errors="coerce").astype(float)
     if column.dtype.kind in "fiub":
         return values
     text = column.where(column.notna(), "").map(str).str.strip()
     commas = text.str.fullmatch(r"[-+]?\d+,\d+")
-    if not text[commas].str.fullmatch(r"[-+]?\d{1,3},\d{3}").all():  # else they part thousands
+    if not text[commas].str.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}").all():
         values = values.fillna(pd.to_numeric(text[commas].str.replace(",", "."), errors="coerce"))
     lost = values.isna() & (text != "") & ~text.isin(MISSING)
-    if lost.any() and values.notna().any():
+    if tell and lost.any():
         say_once(
             logging.WARNING,
             f"{int(lost.sum())} cells of `{column.name}` are no numbers and count as missing, such "

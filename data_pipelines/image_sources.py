@@ -64,7 +64,8 @@ def places(dataset: str, folder: str) -> list[Path]:
     """Folders to look into, the best first."""
     inside = PUBLISHED[dataset].places if dataset in PUBLISHED else (dataset, "cifar10", ".")
     if folder:
-        return [Path(folder).expanduser() / place for place in dict.fromkeys((*inside, "."))]
+        within = dict.fromkeys((dataset, *inside, "."))
+        return [Path(folder).expanduser() / place for place in within]
     beside = ("data", "../shared/data")  # where the configurations of weather look too
     named = os.environ.get("WEATHER_TDR_DATA", "")
     roots = [Path(p).expanduser() for p in (named, *beside) if p]

@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines.catalogue_times import days_alone, refuse, times_of
-from data_pipelines.catalogues import USUAL_NAMES, read_table, say_once, with_usual_names
+from data_pipelines.catalogues import (
+    USUAL_NAMES,
+    as_numbers,
+    read_table,
+    say_once,
+    with_usual_names,
+)
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.following import follow
 from data_pipelines.schema import MatchTime
@@ -66,7 +72,7 @@ def read_catalogue(path: str | Path) -> pd.DataFrame:
         raise InputError(f"`incidents.catalogue` must hold entries, got none in {path}.")
     table["time"] = times_of(table, path)
     for column, low, high in (("latitude", -90, 90), ("longitude", -360, 360)):
-        values = pd.to_numeric(table[column], errors="coerce")
+        values = as_numbers(table[column], tell=False)
         refuse(path, table, ~values.between(low, high), column, f"lie within {low} to {high}")
         table[column] = values
     if named := "storm_id" in table:

@@ -51,7 +51,7 @@ def make_labeller(
     Raises:
         InputError: an input is missing or wrong, or fields to match by day are stamped outside it.
     """
-    _refuse_unused(incidents)
+    refuse_unused(incidents)
     by_day = incidents.match_time == "day"
     if incidents.rule == "catalogue":
         if by_day:
@@ -82,7 +82,7 @@ def make_labeller(
     return _exceedance_labeller(field, incidents, folder, progress=progress)
 
 
-def _refuse_unused(incidents: Incidents) -> None:
+def refuse_unused(incidents: Incidents) -> None:
     """Refuses what would change no label; a run of an older release may be opened with it."""
     for name, rules in USED_BY.items():
         if getattr(incidents, name) not in ({}, "exact", 0.0) and incidents.rule not in rules:
@@ -184,9 +184,8 @@ def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
 
         labels = label_from_areas(events(), times, grid, incidents.mask.min_share)
         some = ", ".join(f"{v:g}" for v in sorted(seen)[:MANY])
-        _refuse_none(
-            labels, "mask", incidents.mask.min_share, f" The mask has values such as {some}."
-        )
+        told = f" The mask has values such as {some}." if some else " The mask has no values."
+        _refuse_none(labels, "mask", incidents.mask.min_share, told)
         return replace(labels, findings=[*of_files, *joined(findings)])
 
     return label

@@ -13,7 +13,7 @@ import xarray as xr
 
 from data_pipelines.areas import BRIDGE
 from data_pipelines.catalogue_times import refuse, times_of
-from data_pipelines.catalogues import dialect, whole_rows
+from data_pipelines.catalogues import dialect, whole_rows, with_points
 from data_pipelines.coordinates import is_latitude, time_dim
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.labels import PatchLabels, steps_of, storm_sets
@@ -53,7 +53,10 @@ def read_series(series: Series) -> pd.DataFrame:
             else f"`incidents.series.path`: cannot open {path} as NetCDF. Check the file; CSV is "
             "called .csv, .txt or .gz."
         ) from error
-    table["time"] = times_of(table, path)
+    clock = (
+        table.drop(columns=series.variable) if table["time"].duplicated().any() else table[["time"]]
+    )
+    table["time"] = times_of(clock, path)
     refuse(path, table, table["time"].duplicated(), "time", "hold each date once")
     table[series.variable] = numbers(table[series.variable])
     return table.sort_values("time", ignore_index=True)
@@ -69,7 +72,7 @@ def _read_csv(path: Path, series: Series) -> pd.DataFrame:
     with opener(path, "rt", encoding="utf-8-sig") as text:
         separator, decimal = dialect("".join(islice(text, 20)))
     table = pd.read_csv(path, sep=separator, decimal=decimal)
-    table = whole_rows(table, list(table.columns), path)
+    table = with_points(whole_rows(table, list(table.columns), path), decimal)
     for column in ("time", series.variable):
         if column not in table:
             raise unknown_name("`incidents.series`: column", column, table.columns)

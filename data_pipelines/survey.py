@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from data_pipelines.catalogues import as_numbers
 from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError
 from data_pipelines.fields import select_variable
@@ -269,8 +270,9 @@ class CatalogueSurvey:
         for name in self.table:
             if name in (*REQUIRED, "storm_id"):
                 continue
-            if not pd.to_numeric(self.table[name], errors="coerce").notna().any():
-                continue
+            known = self.table[name].notna()
+            if not as_numbers(self.table[name][known], tell=False).notna().mean() > 0.5:
+                continue  # text, such as names of which one is a number
             values = numbers(self.table[name]).dropna()
             if len(values):
                 found[str(name)] = float(values.min()), float(values.max()), len(values)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from data_pipelines.schema import EARTH_RADIUS_KM, great_circle_km
 from weather_tdr.candidates import find_peaks, find_regions
+from weather_tdr.products import inside_map
 
 
 def globe(values, spacing=5.0):
@@ -144,6 +145,23 @@ def test_a_ring_has_a_position_of_its_own():
     assert found["longitude"][0] in field["longitude"].to_numpy() % 360.0
     extent = found["extent"][0]
     assert len(extent) == 72 and (extent[:, 0] == south).all() and (extent[:, 2:] == 2.5).all()
+
+
+@pytest.mark.parametrize("hole", [1, 3])
+def test_an_area_counts_where_any_of_it_is_on_the_map(hole):
+    """A block with a hole, which the map lacks too: its position is a point of it, and it counts."""
+    values = np.zeros((1, 13, 72))
+    values[0, 4:9, 10:15] = 0.9
+    edge = (5 - hole) // 2
+    middle = (0, slice(4 + edge, 9 - edge), slice(10 + edge, 15 - edge))
+    values[middle] = np.nan
+    field = globe(values).assign_attrs(cell_latitude=5.0, cell_longitude=5.0)
+    found = find_regions(field, 0.5)
+    position = {k: float(found[k][0]) for k in ("latitude", "longitude")}
+    assert float(field.sel(position, method="nearest")[0]) == 0.9
+    assert len(inside_map(found, field)) == 1
+    everywhere = field.where(field < 0.5)  # the map lacks all of the area
+    assert len(inside_map(found, everywhere)) == 0
 
 
 def test_nothing_above_the_floor_is_an_empty_table():

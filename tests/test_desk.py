@@ -170,4 +170,4 @@ def test_what_may_not_be_meant_is_said(config_file, small_files, tmp_path, capsy
         main(["check", str(config_file)])
     told = " ".join(capsys.readouterr().out.split())
     assert "`fields.variables` has `vo850`, by which the incidents are defined" in told
-    assert "incidents mask vo850, above 0, over 50% of a patch or more" in told
+    assert "incidents mask vo850, above 0, over 0.5 of a patch or more" in told

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.build import store_attributes
-from data_pipelines.catalogues import say_once
+from data_pipelines.catalogues import as_numbers, say_once
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Groups
@@ -93,9 +93,9 @@ def test_an_entry_of_which_nobody_knows_is_neither_incident_nor_normal(hard_nega
 def test_a_store_whose_labels_change_is_built_anew(small_files, tmp_path):
     """And only such a one: what tells them apart is empty for a catalogue without such values."""
 
-    def told(*winds, patches=None, region=False):
+    def told(*winds, patches=None, region=False, west=9.0):
         table = pd.DataFrame({"rain_mm": [*winds, 5.0, 50.0, 70.0]})
-        table = table.assign(time="2001-01-02", latitude=0.0, longitude=9.0, storm_id=table.index)
+        table = table.assign(time="2001-01-02", latitude=0.0, longitude=west, storm_id=table.index)
         table.to_csv(tmp_path / "c.csv", index=False)
         incidents = Incidents(catalogue=str(tmp_path / "c.csv"))
         incidents.where, incidents.hard_negatives = (
@@ -110,10 +110,12 @@ def test_a_store_whose_labels_change_is_built_anew(small_files, tmp_path):
 
     assert told(3.0) == told(3.0, region=True) == {}
     assert told(np.nan) == {"entries that are unknown": "1"}
-    assert told(-999.0) == {"entries that are unknown": "1", "fill values": "1"}
+    assert told(-999.0) == {"entries that are unknown": "1", "values read otherwise": "1"}
     for patches in (Patches(4, 4), Patches(whole_field=True)):
-        assert told(3.0, patches=patches, region=True) == {"western edge": "half a grid step"}
-    assert told(3.0, patches=Patches(4, 4)) == {}
+        beyond = told(3.0, patches=patches, region=True, west=358.0)
+        assert beyond == {"entries half a grid step west": "4"}
+        assert told(3.0, patches=patches, region=True) == {}
+    assert told(3.0, patches=Patches(4, 4), west=358.0) == {}
 
 
 @pytest.mark.parametrize("match_time", ["day", "exact"])
@@ -145,6 +147,12 @@ def test_fill_values_are_missing(fill, caplog):
     assert numbers(pd.Series([fill, fill])).isna().all()
     near = pd.Series([-1.0, fill * 0.7, fill])
     pd.testing.assert_series_equal(numbers(near), near)  # such values there are
+
+
+def test_commas_that_may_part_thousands_are_not_decimal():
+    assert as_numbers(pd.Series(["1,250", "12,000"])).isna().all()
+    assert as_numbers(pd.Series(["1,250", "12,5"])).tolist() == [1.25, 12.5]
+    assert as_numbers(pd.Series(["0,125", "x"])).tolist()[0] == 0.125
 
 
 def test_several_fill_values_at_once():

@@ -147,6 +147,32 @@ def test_decimal_commas(tmp_path, caplog):
         read_series(Series(str(tmp_path / "r.csv"), "tp"))
 
 
+@pytest.mark.parametrize(
+    ("cells", "wanted"),
+    [
+        (["0,125", "n/v", "0,250"], [0.125, np.nan, 0.25]),
+        (["1,125", "n/v", "2,250"], [1.125, np.nan, 2.25]),
+    ],
+)
+def test_three_decimals_are_no_thousands_between_semicolons(tmp_path, cells, wanted):
+    lines = [f"2001-01-0{day};{cell}" for day, cell in enumerate(cells, 1)]
+    (tmp_path / "r.csv").write_text("\n".join(["time;tp", *lines]) + "\n")
+    got = read_series(Series(str(tmp_path / "r.csv"), "tp"))["tp"]
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("column", ["hr", "hour"])
+def test_a_column_of_hours_belongs_to_a_series_only_where_its_dates_repeat(tmp_path, column):
+    """Relative humidity and hours of sunshine have such names too."""
+    (tmp_path / "r.csv").write_text(f"time,{column},tp\n2001-01-01,7,1\n2001-01-02,12,2\n")
+    for variable in (column, "tp"):
+        times = read_series(Series(str(tmp_path / "r.csv"), variable))["time"]
+        assert times.tolist() == [pd.Timestamp("2001-01-01"), pd.Timestamp("2001-01-02")]
+    (tmp_path / "r.csv").write_text(f"time,{column},tp\n2001-01-01,6,1\n2001-01-01,12,2\n")
+    times = read_series(Series(str(tmp_path / "r.csv"), "tp"))["time"]
+    assert times.dt.hour.tolist() == [6, 12]
+
+
 def test_text_is_no_series(tmp_path):
     path = tmp_path / "words.nc"
     days = pd.date_range("2001-01-01", periods=3)

@@ -14,6 +14,7 @@ from data_pipelines.store import open_store
 from weather_tdr.candidates import labelled_incidents
 from weather_tdr.cli import main
 from weather_tdr.maps import incident_map
+from weather_tdr.matching import match_incidents
 from weather_tdr.model_files import load_detector
 from weather_tdr.models import PatchNet
 
@@ -186,6 +187,17 @@ def test_regions_on_both_sides_of_what_has_no_patch_do_not_touch():
     assert got["longitude"].to_dict() == pytest.approx({"A": 10.0, "B": 20.0, "C": 10.0})
     cell = 6371.0**2 * np.deg2rad(5) * np.diff(np.sin(np.deg2rad([32.5, 37.5])))[0]
     assert got.loc["C", "area_km2"] == pytest.approx(cell, rel=1e-3)
+
+
+def test_a_single_row_of_patches_has_the_height_of_its_cells():
+    samples = pd.DataFrame({
+        "time": pd.Timestamp("2001-01-01"), "latitude": 50.0, "longitude": [10.0, 15.0, 20.0],
+        "label": [0, 1, 1], "incident_id": ["", "a", "a"],
+    })  # fmt: skip
+    got = labelled_incidents(samples, (5.0, 5.0))
+    assert got["extent"][0].tolist() == [[50.0, 15.0, 2.5, 2.5], [50.0, 20.0, 2.5, 2.5]]
+    beside = got.assign(extent=[np.array([[51.5, 15.0, 1.25, 1.25]])])
+    assert match_incidents(beside, got, 1.0).found.tolist() == [0]
 
 
 def test_labelled_incidents_of_a_region_across_greenwich():

@@ -166,7 +166,7 @@ def find_regions(
     """
     latitude, longitude = (field[axis].to_numpy().astype(float) for axis in AXES[1:])
     areas = _cell_areas(field, latitude)
-    wraps, reach = is_global(longitude), apart_km(field)
+    wraps = is_global(longitude)
     half = [step / 2.0 for step in _spacing(field)]
     rows = []
     for step, (time, values) in enumerate(
@@ -179,10 +179,11 @@ def find_regions(
             y, x = np.nonzero(regions == region)
             inside = values[y, x]
             centre = _centre(latitude[y], longitude[x], inside)
-            north, east = (np.full(1, v) for v in centre)
-            away = great_circle_km(north, east, latitude[y], longitude[x])
-            if away.min() > reach:
-                at = int(away.argmin())
+            away = np.abs(latitude[y] - centre[0]), longitude[x] - centre[1]
+            away = away[0], np.abs((away[1] + 180.0) % 360.0 - 180.0)
+            if not ((away[0] <= half[0]) & (away[1] <= half[1])).any():
+                north, east = (np.full(1, v) for v in centre)
+                at = int(great_circle_km(north, east, latitude[y], longitude[x]).argmin())
                 centre = float(latitude[y[at]]), float(longitude[x[at]] % 360.0)
             extent = np.column_stack([latitude[y], longitude[x], *np.full((len(y), 2), half).T])
             of = () if names is None else (names[step, y[0], x[0]],)
@@ -217,8 +218,9 @@ def labelled_incidents(samples: pd.DataFrame, cell: tuple[float, float]) -> pd.D
     some = samples[samples["time"].isin(samples.loc[samples["label"] == 1, "time"])]
     times = np.unique(some["time"])
     labels = xr.DataArray(
-        np.zeros((len(times), len(axes[0]), len(axes[1]))), coords=[times, *axes], dims=AXES
-    )
+        np.zeros((len(times), len(axes[0]), len(axes[1]))), coords=[times, *axes], dims=AXES,
+        attrs={"cell_latitude": cell[0], "cell_longitude": cell[1]},
+    )  # fmt: skip
     at = [pd.Index(labels[k].to_numpy()).get_indexer(some[k]) for k in AXES]
     labels.values[tuple(at)] = some["label"]
     names = np.full(labels.shape, "", dtype=object)

@@ -64,20 +64,21 @@ def _wrapped(text: str, first: str, rest: str) -> list[str]:
 
 def incidents_text(incidents: Incidents) -> str:
     """What the incidents of a run are, in one line."""
-    where = json.dumps(incidents.where).replace('"', "")
+    chosen = json.dumps(incidents.where).replace('"', "")
+    where = f", where {chosen}" if incidents.where else ""
     if incidents.rule == "catalogue":
-        return f"catalogue {incidents.catalogue}, where {where}"
+        return f"catalogue {incidents.catalogue}{where}"
     if incidents.rule == "series":
-        return f"series {incidents.series.variable} of {incidents.series.path}, where {where}"
+        return f"series {incidents.series.variable} of {incidents.series.path}{where}"
     if incidents.rule == "mask":
         mask = incidents.mask
         marked = ", ".join(f"{v:g}" for v in mask.values) or "above 0"
-        return f"mask {mask.variable}, {marked}, over {mask.min_share:.0%} of a patch or more"
+        return f"mask {mask.variable}, {marked}, over {mask.min_share:.3g} of a patch or more"
     rule = incidents.exceedance
     return (
         f"exceedance: {rule.variable} ({rule.daily} of the day) {rule.side} percentile "
         f"{rule.percentile:g} of its day of the year (window {rule.window_days} days) for "
-        f"{rule.min_days} days or more, over {rule.min_share:.0%} of a patch or more"
+        f"{rule.min_days} days or more, over {rule.min_share:.3g} of a patch or more"
     )
 
 

@@ -1,5 +1,8 @@
 """Where and when incidents are judged: the same ground for networks, rules and the truth."""
 
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -37,10 +40,20 @@ def true_incidents(config: Config, store: xr.Dataset, split: str) -> pd.DataFram
     """
     if config.incidents.rule != "catalogue" or store.attrs["grid"].get("whole_field"):
         return labelled_incidents(sample_table(store, split), cell_of(store))
-    catalogue = read_catalogue(config.incidents.catalogue)
+    catalogue = _catalogue(config.incidents.catalogue)
     incidents = catalogue[select_rows(catalogue, config.incidents.where)]
     here = at_times(incidents, times_of(store, split), config.incidents.match_time)
     return covered(here, store)
+
+
+def _catalogue(path: str) -> pd.DataFrame:
+    """A catalogue, read once: an evaluation asks for it for each method and rule."""
+    return _read(path, Path(path).expanduser().stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(path: str, changed: int) -> pd.DataFrame:
+    return read_catalogue(path)
 
 
 def cell_of(store: xr.Dataset) -> tuple[float, float]:
@@ -94,8 +107,10 @@ def judged(
     found = covered(found, store)
     if config.incidents.rule != "catalogue" or store.attrs["grid"].get("whole_field"):
         return found
-    catalogue = read_catalogue(config.incidents.catalogue)
+    catalogue = _catalogue(config.incidents.catalogue)
     kind = kinds_of(catalogue, config.incidents, others="hard_negative")
+    if not (kind == UNKNOWN).any():
+        return found
     by_day = config.incidents.match_time == "day"
     moment = catalogue["time"].dt.floor("D") if by_day else catalogue["time"]
     decided = pd.Series(kind != UNKNOWN, index=catalogue.index)

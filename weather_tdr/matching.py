@@ -7,12 +7,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from data_pipelines.following import HOUR, best_pairs
 from data_pipelines.schema import FloatArray, great_circle_km
 
 RADIUS_KM = 300.0
-TOUCH = 1e-6  # degrees; cells that only touch do not overlap
+TOUCH = 1e-6  # of the cells; those that only touch do not overlap
 Indices = npt.NDArray[np.int64]
 
 
@@ -110,10 +111,21 @@ def _feasible(
 def _overlap(found: pd.Series, truth: pd.Series) -> npt.NDArray[np.bool_]:
     """Which areas share some of their cells, shape (found, truth)."""
     shared = np.zeros((len(found), len(truth)), dtype=bool)
-    for i, j in np.ndindex(shared.shape):
-        a, b = found.iloc[i][:, None], truth.iloc[j][None]
-        reach = a[..., 2:] + b[..., 2:] - TOUCH
-        east = (a[..., 1] - b[..., 1] + 180.0) % 360.0 - 180.0
-        north = np.abs(a[..., 0] - b[..., 0]) < reach[..., 0]
-        shared[i, j] = bool((north & (np.abs(east) < reach[..., 1])).any())
+    if not shared.size:
+        return shared
+    half = found.iloc[0][0, 2:] + truth.iloc[0][0, 2:]  # all cells of a field are alike
+    around = np.array([0.0, 360.0]) / half  # longitude goes around, latitude does not
+    scaled = [
+        [np.column_stack([area[:, 0], area[:, 1] % 360.0]) / half for area in areas]
+        for areas in (found, truth)
+    ]
+    ends = [
+        [(area[:, 0].min() - 1.0, area[:, 0].max() + 1.0) for area in areas] for areas in scaled
+    ]
+    for j, area in enumerate(scaled[1]):
+        tree = KDTree(area % np.where(around > 0, around, np.inf), boxsize=around)
+        for i, other in enumerate(scaled[0]):
+            if ends[0][i][1] > ends[1][j][0] and ends[1][j][1] > ends[0][i][0]:
+                near = tree.query(other, p=np.inf, distance_upper_bound=1.0 - TOUCH)[0]
+                shared[i, j] = bool(np.isfinite(near).any())
     return shared

@@ -204,18 +204,29 @@ def lowest_pressure(
 
 
 def inside_map(truth: pd.DataFrame, found_map: xr.DataArray) -> pd.DataFrame:
-    """The true incidents inside the central cells that the map has, where it is not missing."""
+    """The true incidents inside the central cells that the map has, where it is not missing.
+
+    Of an area (``extent``) any part may lie there.
+    """
     half = [found_map.attrs[f"cell_{axis}"] / 2 for axis in ("latitude", "longitude")]
     latitude, longitude = found_map["latitude"].to_numpy(), found_map["longitude"].to_numpy()
-    inside = truth["latitude"].between(latitude.min() - half[0], latitude.max() + half[0])
-    east = (truth["longitude"] - longitude[0] + half[1]) % 360.0
+    if "extent" in truth and len(truth):
+        owner = np.repeat(np.arange(len(truth)), [len(area) for area in truth["extent"]])
+        north, east = np.concatenate(truth["extent"].to_list())[:, :2].T
+    else:
+        owner = np.arange(len(truth))
+        north, east = (truth[axis].to_numpy(dtype=float) for axis in ("latitude", "longitude"))
+    inside = (north >= latitude.min() - half[0]) & (north <= latitude.max() + half[0])
+    east = (east - longitude[0] + half[1]) % 360.0
     inside &= east <= longitude[-1] - longitude[0] + 2 * half[1]
-    chosen: pd.DataFrame = truth[inside].reset_index(drop=True)
-    if chosen.empty:
-        return chosen
-    at = {axis: xr.DataArray(chosen[axis].to_numpy()) for axis in ("time", "latitude")}
-    at["longitude"] = xr.DataArray(
-        (chosen["longitude"].to_numpy() - longitude[0] + half[1]) % 360.0 + longitude[0] - half[1]
-    )
-    there = found_map.sel(at, method="nearest").notnull().to_numpy()
-    return chosen[there].reset_index(drop=True)
+    at = {
+        "time": truth["time"].to_numpy()[owner[inside]],
+        "latitude": north[inside],
+        "longitude": east[inside] + longitude[0] - half[1],
+    }
+    keep = np.zeros(len(truth), dtype=bool)
+    if inside.any():
+        points = {axis: xr.DataArray(values) for axis, values in at.items()}
+        known = found_map.sel(points, method="nearest").notnull().to_numpy()
+        keep[owner[inside][known]] = True
+    return truth[keep].reset_index(drop=True)

@@ -12,7 +12,7 @@ from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.groups import Grouping
-from data_pipelines.labelling import Labeller, catalogue_labeller, make_labeller
+from data_pipelines.labelling import Labeller, catalogue_labeller, make_labeller, refuse_unused
 from data_pipelines.limits import select_rows
 from data_pipelines.opening import files_of, is_url
 from data_pipelines.planning import StorePlan, grid_of, plan_store, time_split
@@ -97,7 +97,7 @@ def _check_files(config: Config, facts: Facts) -> None:
     for path in _lacking([*config.fields.paths, *config.incidents.inputs()]):
         facts.fail(f"no such file: {path}. Check the path.")
     for path in config.incidents.tables():
-        if not Path(path).expanduser().is_file() and not _lacking([path]):
+        if not (is_url(path) or Path(path).expanduser().is_file() or _lacking([path])):
             facts.fail(
                 f"`incidents`: {path} must be one file, got a pattern or a folder. Name one."
             )
@@ -155,12 +155,23 @@ def _labeller(config: Config, fields: xr.DataArray | None, facts: Facts) -> Labe
         rule == "catalogue" and not config.incidents.catalogue
     ):
         return None  # which `_check_files` has told
+    try:
+        refuse_unused(config.incidents)
+    except InputError as error:
+        facts.fail(error)
+        return None
+    if rule != "catalogue":
+        facts.add("incidents", incidents_text(config.incidents))
     if rule in ("exceedance", "mask"):
+        if (answer := getattr(config.incidents, rule).variable) in config.fields.variables:
+            facts.warn(
+                f"`fields.variables` has `{answer}`, by which the incidents are defined: the "
+                "network sees the answer. Leave it out, unless lags alone are to tell it."
+            )
         if fields is None:
             return None
         size = fields.nbytes // fields.sizes["variable"]
         if size > READ_AT_MOST:
-            facts.add("incidents", f"rule {rule}; not counted here")
             facts.warn(
                 f"incidents by {rule} are not counted: that reads {bytes_text(size)} of fields. "
                 "Give a shorter `fields.period` to see some."
@@ -168,13 +179,6 @@ def _labeller(config: Config, fields: xr.DataArray | None, facts: Facts) -> Labe
             return None
     try:
         if rule != "catalogue":
-            facts.add("incidents", incidents_text(config.incidents))
-            answer = getattr(getattr(config.incidents, rule), "variable", "")
-            if rule != "series" and answer in config.fields.variables:
-                facts.warn(
-                    f"`fields.variables` has `{answer}`, by which the incidents are defined: the "
-                    "network sees the answer. Leave it out, unless lags alone are to tell it."
-                )
             return make_labeller(config.incidents, config.fields, None)
         survey = survey_catalogue(config.incidents.catalogue)
         _tell_catalogue(config, survey, fields, facts)
