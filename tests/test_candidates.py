@@ -149,7 +149,7 @@ def test_a_ring_has_a_position_of_its_own():
 
 @pytest.mark.parametrize("hole", [1, 3])
 def test_an_area_counts_where_any_of_it_is_on_the_map(hole):
-    """A block with a hole, which the map lacks too: its position is a point of it, and it counts."""
+    """A block with a hole, which the map lacks too: its position is a point of it; it counts."""
     values = np.zeros((1, 13, 72))
     values[0, 4:9, 10:15] = 0.9
     edge = (5 - hole) // 2
