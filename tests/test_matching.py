@@ -177,8 +177,8 @@ def test_areas_match_where_they_overlap(seed):
             field[0, y : y + rng.integers(1, 5), x : x + rng.integers(1, 9)] = 1.0
     time = [pd.Timestamp("2001-01-01")]
     axes = [
-        (time, 29.0 - 2.0 * np.arange(12), 341.0 + 2.0 * np.arange(24)),
-        (time, 28.0 - 4.0 * np.arange(6), 342.0 + 4.0 * np.arange(12)),
+        (time, 11.0 - 2.0 * np.arange(12), 341.0 + 2.0 * np.arange(24)),
+        (time, 10.0 - 4.0 * np.arange(6), 342.0 + 4.0 * np.arange(12)),
     ]
     found, truth = (
         find_regions(xr.DataArray(field, coords=dict(zip(AXES, at, strict=True)), dims=AXES), 0.5)

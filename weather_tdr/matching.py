@@ -116,14 +116,17 @@ def _overlap(found: pd.Series, truth: pd.Series) -> npt.NDArray[np.bool_]:
     half = found.iloc[0][0, 2:] + truth.iloc[0][0, 2:]  # all cells of a field are alike
     around = np.array([0.0, 360.0]) / half  # longitude goes around, latitude does not
     scaled = [
-        [np.column_stack([area[:, 0], area[:, 1] % 360.0]) / half for area in areas]
+        [
+            np.column_stack([area[:, 0] / half[0], (area[:, 1] / half[1]) % around[1]])
+            for area in areas
+        ]
         for areas in (found, truth)
     ]
     ends = [
         [(area[:, 0].min() - 1.0, area[:, 0].max() + 1.0) for area in areas] for areas in scaled
     ]
     for j, area in enumerate(scaled[1]):
-        tree = KDTree(area % np.where(around > 0, around, np.inf), boxsize=around)
+        tree = KDTree(area, boxsize=around)
         for i, other in enumerate(scaled[0]):
             if ends[0][i][1] > ends[1][j][0] and ends[1][j][1] > ends[0][i][0]:
                 near = tree.query(other, p=np.inf, distance_upper_bound=1.0 - TOUCH)[0]
