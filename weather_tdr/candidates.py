@@ -158,8 +158,8 @@ def find_regions(
         names: of what each point belongs to, of the shape of the field.
 
     Returns:
-        As `find_peaks`; the position is the centre of the whole region, or the point of the region
-        next to it where the centre lies outside, as of a ring or a crescent. ``extent`` has the
+        As `find_peaks`; the position is the centre of the whole region, or its most probable point
+        where the centre lies outside, as of a ring or a crescent. ``extent`` has the
         positions of each, shape (n, 4): latitude, longitude, and half of the cell around either,
         degrees. Regions touch across the date line when the map is global. With `names` also
         ``storm_id``.
@@ -183,7 +183,8 @@ def find_regions(
             away = away[0], np.abs((away[1] + 180.0) % 360.0 - 180.0)
             if not ((away[0] <= half[0]) & (away[1] <= half[1])).any():
                 north, east = (np.full(1, v) for v in centre)
-                at = int(great_circle_km(north, east, latitude[y], longitude[x]).argmin())
+                km = great_circle_km(north, east, latitude[y], longitude[x])
+                at = int(np.lexsort((km, -inside))[0])
                 centre = float(latitude[y[at]]), float(longitude[x[at]] % 360.0)
             extent = np.column_stack([latitude[y], longitude[x], *np.full((len(y), 2), half).T])
             of = () if names is None else (names[step, y[0], x[0]],)
