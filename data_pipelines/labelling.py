@@ -1,5 +1,6 @@
 """From the settings of incidents to the labels of patches: one interface, four rules."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from data_pipelines.areas import label_from_areas
+from data_pipelines.catalogues import say_once
 from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
 from data_pipelines.exceedance import daily_values, exceeding, spells
@@ -184,6 +186,13 @@ def _mask_labeller(field: xr.DataArray, incidents: Incidents) -> Labeller:
 
         labels = label_from_areas(events(), times, grid, incidents.mask.min_share)
         some = ", ".join(f"{v:g}" for v in sorted(seen)[:MANY])
+        if not incidents.mask.values and min(seen, default=0.0) < 0.0:
+            say_once(
+                logging.WARNING,
+                f"the mask `{incidents.mask.variable}` has values below 0, such as {min(seen):g}, "
+                "which count as no incident. If they mean that nobody knows, make them its "
+                "`_FillValue`.",
+            )
         told = f" The mask has values such as {some}." if some else " The mask has no values."
         _refuse_none(labels, "mask", incidents.mask.min_share, told)
         return replace(labels, findings=[*of_files, *joined(findings)])

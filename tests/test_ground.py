@@ -106,6 +106,23 @@ def test_what_is_found_beside_an_entry_that_lacks_its_value_is_not_judged(tmp_pa
     assert len(judged(found, config, store_on(grid, [TIME]), 600.0)) == 4
 
 
+def test_an_area_counts_where_any_of_it_lies_in_a_patch():
+    """Patches of half of the globe are dropped, as for labels that are not known."""
+    grid = PatchGrid(60.0 - 2.5 * np.arange(24), 2.5 * np.arange(144), 12, 4)
+    store = store_on(grid, [TIME])
+    store = store.isel(sample=np.flatnonzero(store["longitude"].values < 180.0))
+    areas = [
+        [(40.0, 20.0), (40.0, 22.5)],  # within
+        [(40.0, 200.0), (40.0, 202.5), (40.0, 170.0)],  # mostly beyond
+        [(40.0, 200.0), (40.0, 202.5)],
+        [(-85.0, 20.0)],  # beyond the map
+    ]
+    extent = [np.array([(*position, 1.25, 1.25) for position in area]) for area in areas]
+    found = pd.DataFrame({"time": TIME, "latitude": 40.0, "longitude": 210.0, "name": list("abcd")})
+    found["extent"] = extent
+    assert covered(found, store)["name"].tolist() == ["a", "b"]
+
+
 @pytest.mark.parametrize("step", [1, 4])
 def test_the_right_cell_is_a_hit_at_any_resolution_of_the_map(step):
     """A map that is 1 at the position nearest to each incident, and nothing else."""

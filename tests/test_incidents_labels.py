@@ -5,7 +5,7 @@ import pytest
 from data_pipelines.errors import InputError
 from data_pipelines.incidents import read_catalogue
 from data_pipelines.labels import label_from_catalogue
-from data_pipelines.schema import GROUPS, PatchGrid
+from data_pipelines.schema import GROUPS, PatchGrid, great_circle_km
 
 GRID = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
 TIMES = pd.date_range("2001-01-01", periods=8, freq="6h")
@@ -187,3 +187,29 @@ def test_catalogue_is_read_sorted_with_longitudes_from_0(tmp_path):
     assert list(got["longitude"]) == [350.0, 350.0]
     assert list(got["time"].dt.day) == [1, 2]
     assert got["storm_id"][0] == "7"
+
+
+def test_distance_in_km():
+    """Oracle: the great-circle distance of every entry to every centre, by the formula."""
+    grid = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
+    times = pd.date_range("2001-01-01", periods=3, freq="6h")
+    rng = np.random.default_rng(0)
+    entries = pd.DataFrame(
+        {
+            "time": rng.choice(times, 30),
+            "latitude": np.r_[rng.uniform(-90, 90, 28), 70.0, 0.0],
+            "longitude": np.r_[rng.uniform(0, 360, 28), 359.9, 0.1],
+            "storm_id": [f"s{i}" for i in range(30)],
+        }
+    )
+    kind = rng.integers(1, 3, 30)
+    got = label_from_catalogue(entries, kind, times, grid, distance_km=1500.0).table
+    lat, lon = np.meshgrid(grid.centre_latitude(), grid.centre_longitude(), indexing="ij")
+    wanted: dict[tuple[int, int, int], int] = {}
+    for k, entry in enumerate(entries.itertuples()):
+        km = great_circle_km(lat, lon, entry.latitude, entry.longitude)
+        for row, column in np.argwhere(km <= 1500.0):
+            key = (times.get_loc(entry.time), row, column)
+            wanted[key] = max(wanted.get(key, 0), kind[k])
+    found = got.set_index(["step", "row", "column"])["kind"].to_dict()
+    assert found == wanted and len(found) > 100

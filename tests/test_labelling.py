@@ -10,9 +10,8 @@ import xarray as xr
 from data_pipelines.build import build_store
 from data_pipelines.errors import InputError
 from data_pipelines.groups import Groups
-from data_pipelines.labels import label_from_catalogue
 from data_pipelines.quality import Quality
-from data_pipelines.schema import GROUPS, SPLITS, PatchGrid, great_circle_km
+from data_pipelines.schema import GROUPS, SPLITS, PatchGrid
 from data_pipelines.settings import Exceedance, Fields, Incidents, Mask, Patches, Series, Splits
 from data_pipelines.store import meanings, open_store
 
@@ -126,6 +125,16 @@ def test_unknown_labels_are_dropped_and_counted(files, tmp_path):
     assert '"outline"' in report and '"infinite"' in report
 
 
+def test_values_below_0_of_a_mask_are_told(files, tmp_path, caplog):
+    data = files[1].copy(deep=True)
+    data["outline"][30:40] = -1.0
+    data.to_netcdf(tmp_path / "f.nc")
+    build(
+        (tmp_path / "f.nc", None), tmp_path / "p.zarr", Incidents(rule="mask", mask=Mask("outline"))
+    )
+    assert "values below 0, such as -1, which count as no incident" in caplog.text
+
+
 def test_groups_by_place_and_season(files, tmp_path):
     """Oracle: xarray's own season, and the latitude of the centre."""
     groups = Groups(by=["latitude_band", "season"], latitude_bands=[47.0])
@@ -143,32 +152,6 @@ def test_groups_by_place_and_season(files, tmp_path):
     target = store["group"].values[store["split"].values == SPLITS.index("target")]
     train = store["group"].values[store["split"].values == SPLITS.index("train")]
     assert (np.bincount(target, minlength=16)[np.unique(train)] == 2).all()
-
-
-def test_distance_in_km():
-    """Oracle: the great-circle distance of every entry to every centre, by the formula."""
-    grid = PatchGrid(np.arange(90, -91, -2.5), np.arange(0, 360, 2.5), 16, 4)
-    times = pd.date_range("2001-01-01", periods=3, freq="6h")
-    rng = np.random.default_rng(0)
-    entries = pd.DataFrame(
-        {
-            "time": rng.choice(times, 30),
-            "latitude": np.r_[rng.uniform(-90, 90, 28), 70.0, 0.0],
-            "longitude": np.r_[rng.uniform(0, 360, 28), 359.9, 0.1],
-            "storm_id": [f"s{i}" for i in range(30)],
-        }
-    )
-    kind = rng.integers(1, 3, 30)
-    got = label_from_catalogue(entries, kind, times, grid, distance_km=1500.0).table
-    lat, lon = np.meshgrid(grid.centre_latitude(), grid.centre_longitude(), indexing="ij")
-    wanted: dict[tuple[int, int, int], int] = {}
-    for k, entry in enumerate(entries.itertuples()):
-        km = great_circle_km(lat, lon, entry.latitude, entry.longitude)
-        for row, column in np.argwhere(km <= 1500.0):
-            key = (times.get_loc(entry.time), row, column)
-            wanted[key] = max(wanted.get(key, 0), kind[k])
-    found = got.set_index(["step", "row", "column"])["kind"].to_dict()
-    assert found == wanted and len(found) > 100
 
 
 @pytest.mark.parametrize(

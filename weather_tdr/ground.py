@@ -68,12 +68,21 @@ def covered(table: pd.DataFrame, store: xr.Dataset) -> pd.DataFrame:
 
     Truth, networks and rules are judged there; not where patches were dropped for missing values or
     for a storm of another split, nor at the edge of a region, beyond the outermost centres of
-    patches: a map ends there.
+    patches: a map ends there. An area (``extent``) counts where any of its positions does.
 
     Args:
         table: ``time, latitude, longitude``.
         store: the patch store.
     """
+    if "extent" in table and len(table):
+        sizes = [len(area) for area in table["extent"]]
+        north, east = np.concatenate(table["extent"].to_list())[:, :2].T
+        owner = np.repeat(np.arange(len(table)), sizes)
+        times = table["time"].to_numpy()[owner]
+        parts = pd.DataFrame(
+            {"time": times, "latitude": north, "longitude": east % 360.0, "owner": owner}
+        )
+        return table.iloc[np.unique(covered(parts, store)["owner"])].reset_index(drop=True)
     cell = cell_of(store)
     samples = pd.concat([sample_table(store, s) for s in EVALUATED])
     table = table[_within_map(table, samples, store)]

@@ -89,6 +89,7 @@ def draw_maps(
     threshold = detector.incident_threshold
     if detector.areas:
         found = peaks = find_regions(found_map, threshold)
+        found = found if ground is None else ground(found)
     else:
         peaks = peaks_of(found_map, detector, maps)
         peaks = peaks if ground is None else ground(peaks)
