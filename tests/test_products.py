@@ -18,8 +18,8 @@ from weather_tdr import coastlines as coast
 from weather_tdr.calibration import Calibration
 from weather_tdr.maps import Maps
 from weather_tdr.model_files import load_detector
-from weather_tdr.plots.maps import _east
-from weather_tdr.plots.scene import Window
+from weather_tdr.plots.maps import _east, incident_figure
+from weather_tdr.plots.scene import Scene, Window
 from weather_tdr.products import draw_maps, inside_map, lowest_pressure
 
 
@@ -170,6 +170,29 @@ def test_wrong_settings_are_refused():
     ):
         with pytest.raises(InputError, match=words):
             Maps(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        ({"hit": [True]}, {"catalogue, found", "catalogue, missed"}),
+        ({}, {"catalogue"}),
+        ({"hit": [True], "area_km2": [1e5]}, {"label, found", "label, missed"}),
+    ],
+)
+def test_the_legend_says_whence_true_incidents_are(columns, names):
+    time = pd.Timestamp("2001-01-01")
+    field = xr.DataArray(
+        np.full((1, 9, 12), 0.3), dims=("time", "latitude", "longitude"),
+        coords=[[time], np.linspace(60.0, 40.0, 9), np.linspace(0.0, 27.5, 12)],
+        attrs={"cell_latitude": 2.5, "cell_longitude": 2.5},
+    )  # fmt: skip
+    position = {"time": [time], "latitude": [50.0], "longitude": [10.0]}
+    found = pd.DataFrame(position | {"probability": [0.3], "track_id": [1]})
+    scene = Scene.at(time, field, found, None, pd.DataFrame(position | columns))
+    (legend,) = incident_figure(scene).legends
+    told = {text.get_text() for text in legend.get_texts()}
+    assert told == names | {"found", "no map"}
 
 
 def test_coastlines_are_never_fetched(monkeypatch, tmp_path):

@@ -29,7 +29,7 @@ from weather_tdr.coastlines import coastlines, unrolled
 from weather_tdr.plots.canvas import COLOURS, colour_of
 from weather_tdr.plots.maps import COLOURS as PROBABILITY_COLOURS
 from weather_tdr.plots.maps import LEVELS
-from weather_tdr.plots.scene import strongest
+from weather_tdr.plots.scene import origin, strongest
 
 MOST_VALUES = 25_000_000  # of all frames together, one byte each
 PLAY_MS = 350
@@ -126,13 +126,14 @@ def incident_map_view(
             color="#888888", line_width=0.8,
         )  # fmt: skip
     everything = {"found": _marks(found, times, west)}
+    of = "" if truth is None else origin(truth)
     if truth is not None:
         everything["hit"] = _marks(truth[truth["hit"].astype(bool)], times, west)
         everything["missed"] = _marks(truth[~truth["hit"].astype(bool)], times, west)
     looks = {
         "found": ("diamond", COLOURS[0], "found"),
-        "hit": ("circle", "#000000", "catalogue, found"),
-        "missed": ("x", "#000000", "catalogue, missed"),
+        "hit": ("circle", "#000000", f"{of}, found"),
+        "missed": ("x", "#000000", f"{of}, missed"),
     }
     here = {}
     for name, marks in everything.items():

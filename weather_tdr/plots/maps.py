@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data_pipelines.writing import written_whole
 from weather_tdr.coastlines import coastlines, unrolled
 from weather_tdr.plots.canvas import Picture
-from weather_tdr.plots.scene import Scene, Window
+from weather_tdr.plots.scene import Scene, Window, origin
 
 # Rare incidents have small probabilities that matter; white below the first level.
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
@@ -258,11 +258,11 @@ def _legend(figure: Figure, scenes: Sequence[Scene]) -> None:
     if any(s.trail is not None for s in scenes):
         handles.append(Line2D([], [], color=FOUND, label="track so far"))
     if any(s.truth is not None for s in scenes):
-        known = any(s.truth is not None and "hit" in s.truth for s in scenes)
-        name = "catalogue, found" if known else "catalogue"
-        handles.append(mark("o", TRUE, name))
+        truths = [s.truth for s in scenes if s.truth is not None]
+        known, of = any("hit" in truth for truth in truths), origin(truths[0])
+        handles.append(mark("o", TRUE, f"{of}, found" if known else of))
         if known:
-            handles.append(mark("X", MISSED, "catalogue, missed"))
+            handles.append(mark("X", MISSED, f"{of}, missed"))
     if any(s.pressure is not None for s in scenes):
         handles.append(
             Line2D([], [], color="0.35", linewidth=0.8, label="sea-level pressure (hPa)")

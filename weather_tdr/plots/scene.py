@@ -148,3 +148,8 @@ class Window:
         """Longitudes as they lie on this map, or on the nearer side beyond its edges."""
         middle = (self.west + self.east) / 2
         return (values - middle + 180.0) % 360.0 + middle - 180.0
+
+
+def origin(truth: pd.DataFrame) -> str:
+    """Whence true incidents are: areas come from labels, positions from a catalogue."""
+    return "label" if "area_km2" in truth else "catalogue"
