@@ -66,8 +66,7 @@ def read_ibtracs(text: TextIO, head: str) -> pd.DataFrame:
     Returns:
         Table with ``time, latitude, longitude, storm_id, basin, name, status, pressure_hpa,
         pressure_agency, wind_kt, wind_agency, wind_averaging_minutes`` as far as the file has them;
-        ``attrs`` add
-        ``spur_entries`` and ``provisional_entries`` (rows left out and kept) and
+        ``attrs`` add ``spur_entries`` and ``provisional_entries`` (rows left out and kept) and
         ``wind_averaging_minutes`` (agency -> minutes; None where unknown).
 
     Raises:

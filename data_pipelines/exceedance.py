@@ -6,7 +6,7 @@ what exceeds them.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,38 +78,6 @@ def daily_values(
     return days, values, joined(findings)
 
 
-def exceeding(
-    days: pd.DatetimeIndex,
-    values: Days,
-    training: npt.NDArray[np.bool_],
-    settings: Exceedance,
-    *,
-    progress: bool = False,
-) -> Days:
-    """Where the values are beyond the percentile of their day of the year.
-
-    Args:
-        days: of the values.
-        values: shape (day, latitude, longitude). They are overwritten: an archive may have room on
-            disk for one such array only.
-        training: True for training days.
-        settings: percentile, window and side.
-        progress: shows a progress bar.
-
-    Returns:
-        `values`, now 1 or 0; NaN where the value or the percentile is missing.
-
-    Raises:
-        InputError: see `thresholds`.
-    """
-    limits = thresholds(days, values, training, settings, progress=progress)
-    for row, limit in enumerate(limits):
-        value = np.asarray(values[:, row])
-        beyond = value > limit if settings.side == "above" else value < limit
-        values[:, row] = np.where(np.isnan(value) | np.isnan(limit), np.nan, beyond)
-    return values
-
-
 def thresholds(
     days: pd.DatetimeIndex,
     values: Days,
@@ -178,6 +146,25 @@ def thresholds(
             if len(own):
                 found[wanted] = _percentiles(of_row[members], of_year, own, share, needed)
         yield found
+
+
+def exceeding(values: Days, limits: Iterable[Days], settings: Exceedance) -> Days:
+    """Where the values are beyond the percentile of their day of the year.
+
+    Args:
+        values: shape (day, latitude, longitude). They are overwritten: an archive may have room on
+            disk for one such array only.
+        limits: for each latitude, as `thresholds` gives them of these values.
+        settings: side.
+
+    Returns:
+        `values`, now 1 or 0; NaN where the value or the percentile is missing.
+    """
+    for row, limit in enumerate(limits):
+        value = np.asarray(values[:, row])
+        beyond = value > limit if settings.side == "above" else value < limit
+        values[:, row] = np.where(np.isnan(value) | np.isnan(limit), np.nan, beyond)
+    return values
 
 
 def _anniversary(days: pd.DatetimeIndex, day: int) -> tuple[IntArray, IntArray]:

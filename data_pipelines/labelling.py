@@ -16,7 +16,7 @@ from data_pipelines.areas import label_from_areas
 from data_pipelines.catalogues import say_once
 from data_pipelines.day_stamps import refuse_late_stamps
 from data_pipelines.errors import InputError
-from data_pipelines.exceedance import daily_values, exceeding, spells
+from data_pipelines.exceedance import daily_values, exceeding, spells, thresholds
 from data_pipelines.fields import open_fields
 from data_pipelines.incidents import read_catalogue
 from data_pipelines.labels import UNKNOWN, PatchLabels, label_from_catalogue, steps_of
@@ -215,7 +215,8 @@ def _exceedance_labeller(
         with _aside(folder) as path:
             days, values, findings = daily_values(field, rule.daily, path, progress=progress)
             training = days.isin(times[split == TRAIN].floor("D"))
-            beyond = exceeding(days, values, training, rule, progress=progress)
+            limits = thresholds(days, values, training, rule, progress=progress)
+            beyond = exceeding(values, limits, rule)
             day_of = days.get_indexer(times.floor("D"))
             of_day = pd.Series(np.arange(len(times))).groupby(day_of).indices
 

@@ -129,7 +129,7 @@ def test_what_patterns_name_is_labelled(config_file, small_files, tmp_path, caps
     for incidents, said in (
         (
             f"{{rule: mask, mask: {{variable: outline, paths: ['{tmp_path}/mask_*.nc']}}}}",
-            "incident",
+            "must be reached by a patch",
         ),
         (
             f"{{rule: series, series: {{path: '{tmp_path}/m*.nc', variable: a}}}}",
