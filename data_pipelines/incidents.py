@@ -153,14 +153,28 @@ def at_times(
     Args:
         incidents: table with ``time`` and ``storm_id``.
         times: times of the fields.
-        match_time: ``exact``; or ``day``, where a storm counts once a day, at the entry in the
-            middle of its day, under the field's time.
+        match_time: ``exact``; or ``day``: all of its day, under the field's time.
     """
     if match_time == "exact":
         return incidents[incidents["time"].isin(times)].reset_index(drop=True)
-    day = incidents["time"].dt.floor("D")
-    rank = incidents.groupby(["storm_id", day]).cumcount()
-    size = incidents.groupby(["storm_id", day])["time"].transform("size")
     of_day = pd.Series(times, index=times.floor("D"))
-    chosen = incidents.assign(time=day.map(of_day))[rank == size // 2]
+    chosen = incidents.assign(time=incidents["time"].dt.floor("D").map(of_day))
     return chosen.dropna(subset="time").reset_index(drop=True)
+
+
+def once_a_day(entries: pd.DataFrame) -> pd.DataFrame:
+    """One row a storm and day: the entry in the middle, with ``places`` of all of them.
+
+    Args:
+        entries: as `at_times` gives them by day.
+
+    Returns:
+        The rows; ``places`` holds latitudes and longitudes, an array of shape (n, 2) a row.
+    """
+    middles, places = [], []
+    for _, part in entries.groupby(["storm_id", "time"], sort=False):
+        middles.append(part.index[len(part) // 2])
+        places.append(part[["latitude", "longitude"]].to_numpy(dtype=float))
+    table = entries.loc[middles]
+    table["places"] = pd.Series(places, index=table.index, dtype=object)
+    return table.sort_values("time", kind="stable", ignore_index=True)

@@ -2,10 +2,11 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -231,6 +232,24 @@ def _exceedance_labeller(
             return replace(labels, findings=[*findings_of(field), *findings])
 
     return label
+
+
+def labelled_text(settings: Mapping[str, Any]) -> str:
+    """What the label of a patch tells, as the end of "probability of ...".
+
+    Args:
+        settings: of the patch store.
+    """
+    incidents = settings.get("incidents", {})
+    rule, reach = incidents.get("rule", "catalogue"), incidents.get("distance_km", 0.0)
+    if rule in ("exceedance", "mask"):
+        share = incidents[rule]["min_share"]
+        return f"incidents over at least {share:.3g} of the area of the patch"
+    if rule == "series":
+        return "an incident in the region of the series"
+    if rule == "catalogue" and reach > 0:
+        return f"an incident within {reach:g} km of the centre of the patch"
+    return "an incident in the central cell of the patch"
 
 
 def _refuse_none(labels: PatchLabels, rule: str, min_share: float, more: str = "") -> None:

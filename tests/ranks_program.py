@@ -34,9 +34,32 @@ CASES = {
     "lookahead": (WITH_MOMENTUM, "patchnet"),
     "average": (STEERED, "patchnet"),  # ends with the moving average of the network
     "unused": ("tdr_faithful", "patchnet"),  # a parameter that the loss does not depend on
+    "complex": (PER_GROUP, "fourier"),  # real parameters before complex ones; averaged too
     "batch_norm": (STEERED, "resnet8"),  # three groups: forward mode
     "batch_norm_per_group": (PER_GROUP, "resnet8"),
 }
+
+
+class Fourier(torch.nn.Module):
+    """A real layer, then one of a Fourier neural operator, and a complex running mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift = torch.nn.Conv2d(2, 3, 1)
+        self.factors = torch.nn.Parameter(torch.randn(3, 8, 5, dtype=torch.complex128) / 4)
+        self.head = torch.nn.Linear(192, 2)
+        self.register_buffer("mean", torch.zeros(3, dtype=torch.complex128))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        waves = torch.fft.rfft2(self.lift(x)) * self.factors
+        if self.training:
+            self.mean = 0.5 * self.mean + self.factors.detach().mean((1, 2))
+        return self.head(torch.fft.irfft2(waves).flatten(1))
+
+
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """Complex numbers as pairs."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def samples(n: int, seed: int, incidents: float, strata: int, size: int) -> Batch:
@@ -56,6 +79,8 @@ def train(case: str, folder: Path) -> None:
         model: torch.nn.Module = PatchNet(2, 8, 2, width=4, dropout=0.0)
         if case == "unused":
             model.register_parameter("unused", torch.nn.Parameter(torch.ones(3, 3)))
+    elif network == "fourier":
+        model = Fourier()
     else:
         model = make_network(network, 2, size, 2)
     strata = 6 if case == "forward_mode" else 1
@@ -75,12 +100,12 @@ def train(case: str, folder: Path) -> None:
             checkpoint_every=6,
             log_every=1,
             seed=20240101,
-            average=0.9 if case == "average" else 0.0,
+            average=0.9 if case in ("average", "complex") else 0.0,
         ),
         folder=folder / case,
         augment=stretched,
     )
-    state = {k: t.tolist() for k, t in model.state_dict().items()}
+    state = {k: real(t).tolist() for k, t in model.state_dict().items()}
     path = folder / f"{case}-{ranks.rank()}.json"
     path.write_text(json.dumps([state, history.to_dict("list")]))
 

@@ -13,7 +13,8 @@ from data_pipelines.images import Images, make_image_sets
 from weather_tdr import configs_folder
 from weather_tdr.benchmark_settings import Benchmark, identity, read_benchmark
 from weather_tdr.cli import main
-from weather_tdr.plots.imbalance import imbalance_figure
+from weather_tdr.plots import imbalance_figure, methods_figure
+from weather_tdr.tables import published
 from weather_tdr.train_settings import Train
 
 BINARY = """
@@ -84,9 +85,11 @@ def test_chosen_rates_are_those_of_their_methods(config):
     # Nothing but the rate itself makes a cell another one.
     plain = read_benchmark(config, alone)
     assert identity(made, "uniform", "") == identity(plain, "uniform", "")
-    rates = {"chosen_rates": {"tdr": 0.3}, "learning_rates": []}
+    rates = {"chosen_rates": {"tdr": 0.3}, "learning_rates": [], "train": {"learning_rate": 0.1}}
+    others = read_benchmark(config, changes=rates)  # the rate of those that are not named
+    assert others.rate_of("tdr") == 0.3 and others.rate_of("uniform") == 0.1
     with pytest.raises(InputError, match=r"`train.learning_rate` must .* Change `chosen_rates`"):
-        read_benchmark(config, changes={**rates, "train": {"learning_rate": 0.1}})
+        read_benchmark(config, changes={**rates, "methods": ["tdr"]})
     with pytest.raises(InputError, match=r"`chosen_rates` must .* Change `learning_rates`"):
         read_benchmark(config, ["--chosen_rates={tdr: 0.3}"])
     with pytest.raises(InputError, match="Did you mean `focal`"):
@@ -139,6 +142,7 @@ def test_only_what_acts_makes_another_cell(monkeypatch):
         (by_epochs, replace(plain, train=Train(epochs=2.0, steps=5))),
         (tail, replace(plain, images=Images(imbalance="long_tailed", ratio=0.3, minority=[1]))),
         (plain, replace(plain, imbalances=[0.1, 0.9], seeds=9)),
+        (plain, replace(plain, train=Train(device="cpu", cuda_graph=True))),
     ]
     for one, other in same:
         assert cell(one) == cell(other)
@@ -191,8 +195,41 @@ def test_a_mean_of_the_seeds_that_did_not_diverge_is_not_drawn():
     rows = [("a", 10.0, 0.6), ("a", 10.0, 0.8), ("a", 20.0, 0.5), ("a", 20.0, float("nan")),
             ("b", 10.0, 0.4), ("b", 10.0, 0.5), ("b", 20.0, 0.3), ("b", 20.0, 0.5)]  # fmt: skip
     results = pd.DataFrame(rows, columns=["method", "imbalance", "score"]).assign(dataset="x")
-    (axes,) = imbalance_figure(results, "score").axes
-    drawn = {c.get_label(): c.lines[0].get_ydata() for c in axes.containers}
-    assert set(drawn) == {"a (1 diverged)", "b"}
-    assert drawn["a (1 diverged)"][0] == pytest.approx(0.7)
-    assert pd.isna(drawn["a (1 diverged)"][1]) and drawn["b"][1] == pytest.approx(0.4)
+    for told, diverged in (
+        ("1 of 4 undefined", False),
+        ("1 of 4 diverged", results["score"].isna()),
+    ):
+        (axes,) = imbalance_figure(results.assign(diverged=diverged), "score").axes
+        drawn = {c.get_label(): c.lines[0].get_ydata() for c in axes.containers}
+        assert set(drawn) == {f"a ({told})", "b"}
+        assert drawn[f"a ({told})"][0] == pytest.approx(0.7)
+        assert pd.isna(drawn[f"a ({told})"][1]) and drawn["b"][1] == pytest.approx(0.4)
+
+
+def test_published_numbers_are_drawn_at_the_settings_of_the_results_only():
+    known = published()
+    rows = [{"method": "m", "imbalance": v, "accuracy": 0.9} for v in (0.9, 0.995)]
+    results = pd.DataFrame(rows).assign(dataset="mnist 4 against 9", network="lenet5")
+    (axes,) = imbalance_figure(results, "accuracy", known).axes
+    (drawn,) = [line for line in axes.get_lines() if line.get_label().startswith("published")]
+    assert drawn.get_xdata().tolist() == [0, 1]
+    assert drawn.get_ydata().tolist() == [0.979, 0.955]  # Ren et al. 2018, as collected
+    (axes,) = imbalance_figure(results.assign(dataset="mnist 2 against 3"), "accuracy", known).axes
+    assert not [line for line in axes.get_lines() if line.get_label().startswith("published")]
+
+
+def test_every_score_has_its_panel_and_what_is_missing_is_told():
+    rows = [
+        {"method": method, "imbalance": imbalance, "seed": seed, "first": 0.5 + 0.1 * seed,
+         "second": float("nan") if method == "b" and seed else 0.25, "seconds": 3.0 + seed}
+        for method in ("a", "b") for imbalance in (0.9, 0.99) for seed in (0, 1)
+    ]  # fmt: skip
+    figure = methods_figure(pd.DataFrame(rows), ["first", "second", "seconds"], "title")
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert labels == ["first (1)", "second (1)", "seconds (s)"]
+    for axes, mean, told in zip(figure.axes, (0.55, 0.25, 3.5), (0, 2, 0), strict=True):
+        assert [t.get_text() for t in axes.texts] == ["1 of 2 undefined"] * told
+        means = [c.lines[0].get_xdata()[0] for c in axes.containers]
+        assert means == pytest.approx([mean] * (4 - told))
+        heights = [c.lines[0].get_ydata()[0] for c in axes.containers]
+        assert len(set(heights)) == len(heights) and all(-0.5 < h < 1.5 for h in heights)

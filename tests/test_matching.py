@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from data_pipelines.following import best_pairs, follow
+from data_pipelines.incidents import at_times, once_a_day
 from data_pipelines.schema import great_circle_km
 from weather_tdr.candidates import AXES, find_regions
 from weather_tdr.maps import Maps
@@ -200,3 +201,32 @@ def test_areas_match_where_they_overlap(seed):
     assert len(pairs) == int((most >= 0).sum())
     _, _, scores = verify(found.assign(track_id=1), truth, np.array(time, "M8[ns]"), Maps())
     assert scores["hits"] == len(pairs)
+
+
+def test_a_storm_of_a_day_is_where_any_of_its_entries_is():
+    """Daily fields: a peak at the morning's place is a hit as one at the evening's is."""
+    day = pd.Timestamp("2001-01-02")
+    hours = pd.to_timedelta([0, 6, 12, 18], "h")
+    entries = pd.DataFrame(
+        {
+            "time": [*(day + hours), day + hours[0], day - HOUR],
+            "latitude": 50.0,
+            "longitude": [0.0, 10.0, 20.0, 30.0, 100.0, 0.0],
+            "storm_id": [*"aaaab", "a"],
+        }
+    ).sort_values("time", ignore_index=True)
+    here = at_times(entries, pd.DatetimeIndex([day + 12 * HOUR]), "day")
+    truth = once_a_day(here)
+    assert (truth["time"] == day + 12 * HOUR).all()
+    assert sorted(zip(truth["storm_id"], truth["longitude"], strict=True)) == [
+        ("a", 20.0), ("b", 100.0),
+    ]  # fmt: skip
+    for east, hit in ((1.0, "a"), (29.0, "a"), (99.0, "b"), (45.0, None)):
+        found = pd.DataFrame({"time": [day + 12 * HOUR], "latitude": 50.0, "longitude": [east]})
+        matching = match_incidents(found, truth, 150.0)
+        assert truth["storm_id"][matching.hit].tolist() == ([hit] if hit else [])
+    both = pd.DataFrame({"time": day + 12 * HOUR, "latitude": 50.0, "longitude": [1.0, 29.0]})
+    matching = match_incidents(both, truth, 150.0)  # one to one: the other is a false alarm
+    assert matching.hit.sum() == 1 and (matching.found < 0).sum() == 1
+    km = great_circle_km(50.0, 1.0, 50.0, 0.0)
+    assert np.nanmin(matching.distance_km) == pytest.approx(km)

@@ -163,3 +163,31 @@ def test_a_whole_field_has_one_peak_a_time():
     one = one_a_time(peaks, scores)
     assert one["probability"].tolist() == [5.0, 1.0]
     assert one["latitude"].tolist() == [40.0, 40.0] and one["longitude"].tolist() == [177.0] * 2
+
+
+def round_low(latitude, longitude, north, east):
+    """Pressure that rises with the distance from a point, 10 hPa in 1,000 km; Pa."""
+    km = great_circle_km(north, east, latitude[:, None], longitude[None])
+    return xr.DataArray(
+        101_000.0 + km[None],
+        dims=("time", "latitude", "longitude"),
+        coords={"time": [pd.Timestamp("2001-01-01")], "latitude": latitude, "longitude": longitude},
+    )
+
+
+@pytest.mark.parametrize("south", [False, True])
+@pytest.mark.parametrize("edge", [90.0, 89.0])  # rows at the poles, or half a row from them
+def test_paths_go_over_the_poles_of_a_globe(edge, south):
+    """A low near a pole is as deep as the same low anywhere else."""
+    latitude = np.arange(edge, -edge - 1.0, -2.0)
+    longitude = np.arange(0.0, 360.0, 2.0)
+    north = float(latitude[3])  # 84 or 83 degrees
+    if south:
+        north = -north
+    low = round_low(latitude, longitude, north, 120.0)
+    depth = closed_contours(low, 1200.0).sel(latitude=north, longitude=120.0).item()
+    assert depth == pytest.approx(12.0, abs=2.3)  # a step of the grid more, at most
+    assert depth >= 12.0
+    # A region ends there: what lies beyond its edge is not known.
+    region = low.isel(longitude=slice(0, 100))
+    assert closed_contours(region, 1200.0).sel(latitude=north, longitude=120.0).item() < 8.0

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,28 @@ from torch import nn
 
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
+from data_pipelines.labelling import labelled_text
 from data_pipelines.store import open_store, store_identity
-from data_pipelines.writing import no_nan, write_atomically
+from data_pipelines.writing import alone_in, no_nan, write_atomically
 from weather_tdr.calibration import Calibration, calibrate
-from weather_tdr.comparison import compare, is_scored, own_networks
+from weather_tdr.comparison import compare, forget_maps, is_scored, own_networks
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
 from weather_tdr.evaluate import EVALUATED, blocks_of, evaluate, predict
-from weather_tdr.ground import cell_of, judged, times_of, true_incidents
+from weather_tdr.ground import (
+    cell_of,
+    judged,
+    refuse_other_incidents,
+    times_of,
+    true_incidents,
+)
 from weather_tdr.maps import Maps, incident_map_on
 from weather_tdr.methods.method import load_method
 from weather_tdr.model_files import Detector, load_detector, save_facts
 from weather_tdr.plots.canvas import save_figure
 from weather_tdr.plots.scores import reliability_figure
 from weather_tdr.predictions import predictions_table, write_predictions
-from weather_tdr.products import draw_maps, inside_map, peaks_of
+from weather_tdr.products import draw_maps, peaks_of
 from weather_tdr.rules import (
     RADII_KM,
     RuleScores,
@@ -63,11 +70,13 @@ def evaluate_method(
     write_predictions(predictions, folder / "predictions.nc", identity)
     draw_reliability(predictions[predictions["split"] == "test"], folder, scores["test"])
     if not config.of_images:
+        detector.facts.setdefault("label", labelled_text(store.attrs["settings"]))
+        forget_maps(folder)  # what this evaluation does not make must not stay beside it
         scores["test"]["incident_matching"] = _map_periods(
             config, detector, store, folder, progress=progress
         )
     write_scores(scores, folder)
-    detector.facts["scores"] = scores
+    detector.facts |= {"scores": scores, "maps": asdict(config.maps)}
     save_facts(detector, folder)
     return scores
 
@@ -123,7 +132,7 @@ def _map_periods(
             config.cluster, detector, fields.sel(time=times_of(store, "validation")), folder,
             resolution=config.maps.resolution, progress=progress,
         )  # fmt: skip
-        truth = inside_map(true_incidents(config, store, "validation"), found_map)
+        truth = true_incidents(config, store, "validation")
         maps = config.maps.reaching(found_map)
         radius = maps.radius_km
         peaks = judged(peaks_of(found_map, detector, maps), config, store, radius)
@@ -258,8 +267,18 @@ def evaluate_all(
         methods: to score now, by default all of the run. Others that have been scored before
             keep their rows.
         progress: shows a progress bar.
+
+    Raises:
+        InputError: another process works on this run, or `incidents` are not those of the patch
+            store.
     """
+    with alone_in(config.folder):
+        return _evaluate_all(config, methods, progress)
+
+
+def _evaluate_all(config: Config, methods: Sequence[str] | None, progress: bool) -> pd.DataFrame:
     store = open_store(config.folder / "patches.zarr")
+    refuse_other_incidents(config, store)
     of_run = [load_method(name).name for name in config.train.methods]
     methods = of_run if methods is None else methods
     for method in methods:

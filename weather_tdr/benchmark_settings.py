@@ -10,7 +10,7 @@ from typing import Any
 
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.images import Images
-from weather_tdr.fingerprint import METHODS
+from weather_tdr.fingerprint import INDIFFERENT, METHODS
 from weather_tdr.image_models import make_network
 from weather_tdr.methods.method import load_method, names
 from weather_tdr.settings import check_folder_name, read_changed, read_yaml
@@ -164,7 +164,7 @@ def identity(benchmark: Benchmark, method: str, data: str) -> str:
         "chosen_rates", "workers", "threads", "run",
     ):  # fmt: skip
         del values[key]
-    for key in ("log_every", "checkpoint_every", "keep_checkpoints"):
+    for key in ("log_every", "checkpoint_every", *INDIFFERENT):
         del values["train"][key]
     for key in ("folder", "download"):
         del values["images"][key]
@@ -185,7 +185,7 @@ def _idle(benchmark: Benchmark) -> dict[str, str]:
         idle["train.steps"] = "train.epochs"
     if benchmark.learning_rates:
         idle |= dict.fromkeys(("train.learning_rate", "chosen_rates"), "learning_rates")
-    elif {load_method(method).name for method in benchmark.methods} & set(benchmark.chosen_rates):
+    elif {load_method(method).name for method in benchmark.methods} <= set(benchmark.chosen_rates):
         idle["train.learning_rate"] = "chosen_rates"
     if benchmark.run:
         return idle | {"network": "run"}

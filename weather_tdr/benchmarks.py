@@ -34,7 +34,7 @@ from weather_tdr.plots.canvas import save_figure
 from weather_tdr.plots.training import methods_figure
 from weather_tdr.run import build
 from weather_tdr.settings import named
-from weather_tdr.tables import benchmark_markdown, main_score
+from weather_tdr.tables import benchmark_markdown, main_score, score_columns
 from weather_tdr.train_settings import Train
 
 log = logging.getLogger(__name__)
@@ -94,12 +94,13 @@ def run_benchmark(
         results = _all_cells(benchmark, command, progress)
         _warn_of_versions(results)
         score = main_score(results)
-        if score not in results:  # all diverged
-            results[score] = math.nan
+        for column in {score, *score_columns(results)} - {*results}:  # all diverged
+            results[column] = math.nan
         write_atomically(folder / "results.csv", results.to_csv(index=False, float_format="%.6g"))
         write_atomically(folder / "table.md", benchmark_markdown(results))
         title = f"{benchmark.name}: {', '.join(results['dataset'].unique())}, {benchmark.network}"
-        figure = methods_figure(results, score, title)
+        scores = dict.fromkeys([score, *score_columns(results), "seconds"])
+        figure = methods_figure(results, list(scores), title)
         save_figure(figure, folder / "methods.png")
     return results
 

@@ -214,7 +214,7 @@ def labelled_incidents(samples: pd.DataFrame, cell: tuple[float, float]) -> pd.D
         west = east[(int(np.argmax(gaps)) + 1) % len(east)]
         around = (samples["longitude"] - west) % 360.0 + west
         samples = samples.assign(longitude=np.round(around, 6))
-    axes = [_without_gaps(np.unique(samples[k]), c) for k, c in zip(AXES[1:], cell, strict=True)]
+    axes = [without_gaps(np.unique(samples[k]), c) for k, c in zip(AXES[1:], cell, strict=True)]
     axes[0] = axes[0][::-1]
     some = samples[samples["time"].isin(samples.loc[samples["label"] == 1, "time"])]
     times = np.unique(some["time"])
@@ -229,7 +229,7 @@ def labelled_incidents(samples: pd.DataFrame, cell: tuple[float, float]) -> pd.D
     return find_regions(labels, 0.5, names)
 
 
-def _without_gaps(values: FloatArray, spacing: float) -> FloatArray:
+def without_gaps(values: FloatArray, spacing: float) -> FloatArray:
     """Ascending positions, and those between them that have none."""
     place = np.round((values - values[0]) / spacing).astype(int)
     filled = np.round(values[0] + spacing * np.arange(place[-1] + 1), 6)

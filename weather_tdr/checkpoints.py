@@ -29,10 +29,13 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
     Raises:
         OSError: it cannot be written, such as on a full disk; what was there before stays.
     """
-    contiguous = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
+    # Pairs in place of complex numbers of a type that safetensors does not know.
+    pairs = [k for k, t in tensors.items() if t.is_complex() and t.dtype != torch.complex64]
+    real = {k: torch.view_as_real(t.detach()) if k in pairs else t for k, t in tensors.items()}
+    contiguous = {k: t.detach().cpu().contiguous().clone() for k, t in real.items()}
     text = json.dumps(facts)
     # One key, as safetensors writes several in any order: the same state, the same bytes.
-    about = json.dumps([digest_of(contiguous, text), text])
+    about = json.dumps([digest_of(contiguous, text), text, pairs])
     write_atomically(path, save(contiguous, metadata={"checked": about}))
 
 
@@ -49,13 +52,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         if "checked" in metadata:
-            checksum, text = json.loads(metadata["checked"])
+            checksum, text, *more = json.loads(metadata["checked"])
         else:  # models of older releases have no checksum
-            checksum, text = None, metadata["facts"]
+            checksum, text, more = None, metadata["facts"], []
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it and train again.") from error
     if checksum is not None and checksum != digest_of(tensors, text):
         raise InputError(f"{path} is damaged (its checksum differs). Delete it and train again.")
+    for name in more[0] if more else []:
+        tensors[name] = torch.view_as_complex(tensors[name])
     return tensors, json.loads(text)
 
 
@@ -152,14 +157,18 @@ def restore_training(
     state: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     """Puts back what `training_state` gave."""
-    model.load_state_dict(
-        {k.removeprefix("model."): t for k, t in state.items() if k.startswith("model.")}
-    )
+    own = {k.removeprefix("model."): t for k, t in state.items() if k.startswith("model.")}
+    device = next(model.parameters()).device
+    for path, module in model.named_modules():
+        for name, buffer in module._buffers.items():  # those that the first pass makes
+            key = f"{path}.{name}" if path else name
+            if buffer is None and key in own:
+                setattr(module, name, own[key].to(device))
+    model.load_state_dict(own)
     full = optimizer.state_dict()
     for key, value in state.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
             full["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(full)
-    device = next(model.parameters()).device
     Randomness(state["random.torch"], state.get(f"random.{device.type}"), device).restore()

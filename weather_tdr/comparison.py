@@ -26,6 +26,26 @@ def is_scored(folder: Path, identity: str) -> bool:
     return (folder / "scores.json").is_file() and path.is_file() and stored_on(path) == identity
 
 
+def forget_evaluation(folder: Path) -> None:
+    """Removes what an evaluation has made in the folder of a method."""
+    kept = [folder / "figures" / "weights.png"]
+    for name in ("scores.json", "predictions.nc", "reliability.csv", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    forget_maps(folder)
+    for figure in (folder / "figures").glob("*.png"):
+        if figure not in kept:
+            figure.unlink()
+
+
+def forget_maps(folder: Path) -> None:
+    """Removes the incident map of a folder and what was made of it."""
+    names = ["incident_map.nc", "incident_curve.csv", "truth.csv"]
+    names += [f"incidents.{kind}" for kind in ("csv", "geojson", "nc", "gif")]
+    names += [f"figures/{name}" for name in ("sequence.png", "probability.png")]
+    for path in [*(folder / name for name in names), *(folder / "figures").glob("incident_*.png")]:
+        path.unlink(missing_ok=True)
+
+
 def made_on_another(folder: Path, identity: str) -> list[str]:
     """Methods of a run trained or evaluated on another store than the one of `identity`."""
     made = {p.parent.name: stored_on(p) for p in folder.glob("*/predictions.nc")}

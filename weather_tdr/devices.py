@@ -1,5 +1,6 @@
 """Where a network trains, in which precision, compiled or not."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
@@ -180,9 +181,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Passes neither compiled nor replayed: at other parameters, or of batches of any size."""
+    """Passes neither compiled nor replayed: at other parameters, or of batches of any size.
+
+    Also where the network, a layer or a function in it was compiled by its maker: compiled code may
+    lose the tangents of forward mode without a word.
+    """
     replay = vars(model).get("forward")
-    compiled = model._compiled_call_impl is not None
+    compiled = "torch._dynamo" in sys.modules  # else nothing has been compiled
     stance = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     if not isinstance(replay, Replay):
         with stance:

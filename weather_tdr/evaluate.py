@@ -25,7 +25,8 @@ def _logits(
     model: nn.Module, store: xr.Dataset, split: str
 ) -> tuple[Tensor, npt.NDArray[np.int64]]:
     """Of every sample once: each rank computes its part, and gets those of the others."""
-    device = next(model.parameters()).device
+    floating = (p for p in model.parameters() if p.is_floating_point())
+    like: Tensor = next(floating, torch.zeros(()))
     model.eval()
     index = positions(store, split)
     own = ranks.own_part(index)
@@ -33,8 +34,13 @@ def _logits(
     with torch.inference_mode():
         for batch in in_parts(StoredSamples(store, index[own])):
             for patches in torch.split(batch.patches, PREDICT_SAMPLES):
-                parts.append(model(patches.to(device)).cpu().double())
+                parts.append(model(patches.to(like)).cpu().double())
         mine = torch.cat(parts)
+        if mine.ndim != 2:
+            raise InputError(
+                f"the network must give logits of shape (n, classes), got {tuple(mine.shape)}. "
+                "Give it an output a class, also for two classes."
+            )
         logits = mine.new_zeros(len(index), mine.shape[1])
         logits[own] = mine
     labels = store["label"].to_numpy()[index].astype(np.int64)
@@ -51,7 +57,13 @@ def class_probabilities(
 
 def predict(model: nn.Module, store: xr.Dataset, split: str) -> npt.NDArray[np.float64]:
     """Log-odds of an incident of every sample of a split, uncalibrated, shape (n,)."""
-    return np.ascontiguousarray(log_odds(_logits(model, store, split)[0]).numpy())
+    logits, _ = _logits(model, store, split)
+    if logits.shape[1] != 2:
+        raise InputError(
+            f"the network must give two logits, of normal and incident, got {logits.shape[1]}. "
+            "Give it two outputs."
+        )
+    return np.ascontiguousarray(log_odds(logits).numpy())
 
 
 def blocks_of(table: pd.DataFrame) -> npt.NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Where and when incidents are judged: the same ground for networks, rules and the truth."""
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,17 +9,54 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from data_pipelines.incidents import at_times, read_catalogue
+from data_pipelines.catalogues import say_once
+from data_pipelines.errors import InputError
+from data_pipelines.incidents import at_times, once_a_day, read_catalogue
 from data_pipelines.labelling import kinds_of
 from data_pipelines.labels import UNKNOWN
 from data_pipelines.limits import select_rows
+from data_pipelines.opening import files_of
 from data_pipelines.schema import GROUPS, great_circle_km
+from data_pipelines.settings import store_settings
+from data_pipelines.store import fingerprint
 from weather_tdr.candidates import labelled_incidents
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
 from weather_tdr.evaluate import EVALUATED
 
+log = logging.getLogger(__name__)
 ROUNDING = 1e-6  # degrees
+
+
+def refuse_other_incidents(config: Config, store: xr.Dataset) -> None:
+    """Refuses settings of incidents other than those that the patches were labelled by.
+
+    Says so where a file of incidents has changed since.
+
+    Raises:
+        InputError: names the first key that differs.
+    """
+    if config.of_images:
+        return
+    labelled = store.attrs["settings"].get("incidents", {})
+    given = store_settings(
+        config.fields, config.incidents, config.patches, config.splits, config.groups, config.seed
+    )["incidents"]
+    for key in labelled.keys() & given.keys():
+        if labelled[key] != given[key]:
+            raise InputError(
+                f"`incidents.{key}` must be that by which the patches were labelled, "
+                f"{labelled[key]}, got {given[key]}. Restore it, or run "
+                "`weather-tdr run CONFIG` again."
+            )
+    known = store.attrs.get("fingerprints", {}).values()
+    for name, content in fingerprint(files_of(config.incidents.tables())).items():
+        if content not in known:
+            say_once(
+                logging.WARNING,
+                f"{name} has changed since the patches were labelled: their scores follow it as it "
+                "was, those of incidents as it is. Run `weather-tdr run CONFIG` again.",
+            )
 
 
 def times_of(store: xr.Dataset, split: str) -> pd.DatetimeIndex:
@@ -35,15 +73,17 @@ def true_incidents(config: Config, store: xr.Dataset, split: str) -> pd.DataFram
         split: `validation` or `test`.
 
     Returns:
-        ``time, latitude, longitude``, and ``storm_id`` from a catalogue. Of whole fields, whose map
+        ``time, latitude, longitude``, and ``storm_id`` from a catalogue; by day one a storm and
+        day, with all of its ``places``. Of whole fields, whose map
         is a number a time, one a time at most, in the middle.
     """
     if config.incidents.rule != "catalogue" or store.attrs["grid"].get("whole_field"):
         return labelled_incidents(sample_table(store, split), cell_of(store))
     catalogue = _catalogue(config.incidents.catalogue)
     incidents = catalogue[select_rows(catalogue, config.incidents.where)]
-    here = at_times(incidents, times_of(store, split), config.incidents.match_time)
-    return covered(here, store)
+    by_day = config.incidents.match_time == "day"
+    here = covered(at_times(incidents, times_of(store, split), config.incidents.match_time), store)
+    return once_a_day(here) if by_day else here
 
 
 def _catalogue(path: str) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from data_pipelines.cluster import Cluster, compute
 from data_pipelines.errors import InputError
+from data_pipelines.labelling import labelled_text
 from data_pipelines.quality import Finding, findings_of, joined, read_block
 from data_pipelines.schema import PatchGrid, duration_hours
 from data_pipelines.writing import written_whole
@@ -107,7 +108,9 @@ def incident_map(
     resolution: Resolution = "grid",
     progress: bool = False,
 ) -> xr.DataArray:
-    """Calibrated probability of an incident in the central cell around each position.
+    """Calibrated probability that the patch around each position is an incident patch.
+
+    What makes it one, by default an incident in its central cell, the `long_name` tells.
 
     Before calibration equal to cutting every patch and running the network on it. Positions are the
     centres of the patches; on a global grid they go around the globe, elsewhere and towards the
@@ -177,7 +180,7 @@ def incident_map(
         },
         name="incident_probability",
         attrs={
-            "long_name": "probability of an incident in the central cell of the patch",
+            "long_name": f"probability of {detector.facts.get('label', labelled_text({}))}",
             "units": "1",
             "valid_min": np.float32(0.0),
             "valid_max": np.float32(1.0),

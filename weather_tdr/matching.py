@@ -53,7 +53,8 @@ def match_incidents(
 
     Args:
         found: ``time, latitude, longitude``.
-        truth: the same.
+        truth: the same; with ``places`` (latitudes and longitudes, shape (n, 2) a row) it is at
+            any of them, as a storm is in the course of a day.
         radius_km: largest distance of a pair of positions.
         tolerance_hours: largest difference in time of a pair.
     """
@@ -95,6 +96,9 @@ def _feasible(
         there = order[first:last]
         lat, lon = ((p[0][here][:, None], p[1][there][None]) for p in positions.values())
         km = great_circle_km(lat[0], lon[0], lat[1], lon[1])
+        if "places" in truth:
+            each = truth["places"].iloc[there]
+            km = np.stack([great_circle_km(lat[0], lon[0], *p.T).min(axis=1) for p in each], axis=1)
         close = km <= radius_km
         if "extent" in found and "extent" in truth:
             close = _overlap(found["extent"].iloc[here], truth["extent"].iloc[there])

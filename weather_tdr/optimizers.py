@@ -51,17 +51,19 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model, decay
-        self.tensors = {k: t.detach().clone() for k, t in model.state_dict().items()}
+        self.tensors = {k: _exact(t) for k, t in model.state_dict().items()}
 
     def update(self, step: int) -> None:
         """Takes in the network as it is after a step."""
         keep = min(self.decay, (step + 1) / (step + 10))
-        now = self.model.state_dict()
-        for name, mean in self.tensors.items():
-            if mean.is_floating_point():
-                mean.lerp_(now[name].detach(), 1.0 - keep)
+        for name, value in self.model.state_dict().items():
+            if name not in self.tensors:  # a buffer that the first pass has made
+                self.tensors[name] = _exact(value)
+            mean = self.tensors[name]
+            if mean.is_floating_point() or mean.is_complex():
+                mean.lerp_(value.detach().to(mean), 1.0 - keep)
             else:
-                mean.copy_(now[name])
+                mean.copy_(value)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -79,5 +81,15 @@ class Average:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Puts back what `state` gave."""
-        for name, mean in self.tensors.items():
-            mean.copy_(state[name])
+        like = next(self.model.parameters())
+        for name, value in state.items():
+            if name in self.tensors:
+                self.tensors[name].copy_(value)
+            else:
+                self.tensors[name] = value.to(like.device)
+
+
+def _exact(value: Tensor) -> Tensor:
+    """A copy, of half precision in single, in which small steps of the mean are not lost."""
+    half = value.dtype in (torch.float16, torch.bfloat16)
+    return value.detach().clone().to(torch.float32 if half else value.dtype)

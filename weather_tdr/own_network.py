@@ -9,19 +9,20 @@ import xarray as xr
 from torch import nn
 
 from data_pipelines.errors import InputError
+from data_pipelines.labelling import labelled_text
 from data_pipelines.store import open_store, store_identity
-from data_pipelines.writing import write_atomically
+from data_pipelines.writing import alone_in, write_atomically
 from weather_tdr.assess import (
     calibrated_predictions,
     draw_reliability,
     score_incidents,
     write_scores,
 )
-from weather_tdr.candidates import apart_km, find_peaks
-from weather_tdr.comparison import OWN
+from weather_tdr.candidates import apart_km, find_peaks, without_gaps
+from weather_tdr.comparison import OWN, forget_maps
 from weather_tdr.config import Config
 from weather_tdr.evaluate import EVALUATED, evaluate
-from weather_tdr.ground import cell_of, judged, true_incidents
+from weather_tdr.ground import cell_of, judged, refuse_other_incidents, true_incidents
 from weather_tdr.incident_files import write_incidents
 from weather_tdr.maps import write_map
 from weather_tdr.methods.method import check_name
@@ -54,6 +55,16 @@ def score_network(config: Config, network: nn.Module, name: str, data: str) -> d
             f"`name` must not be that of a method of the run, got `{name}`. Choose another."
         )
     store = open_store(config.folder / "patches.zarr")
+    refuse_other_incidents(config, store)
+    with alone_in(config.folder):
+        return _score(config, store, network, name, data)
+
+
+def _score(
+    config: Config, store: xr.Dataset, network: nn.Module, name: str, data: str
+) -> dict[str, Any]:
+    folder = config.folder / name
+    forget_maps(folder)
     calibration, predictions = calibrated_predictions(network, store)
     threshold, scores = evaluate(predictions, probabilities=True)
     write_predictions(predictions, folder / "predictions.nc", store_identity(store.attrs))
@@ -93,16 +104,21 @@ def patch_map(predictions: pd.DataFrame, store: xr.Dataset) -> xr.DataArray:
         store: the patch store.
     """
     west = float(store.attrs["grid"]["west"])
-    east = np.round((predictions["longitude"] - west) % 360.0 + west, 6)
+    around = np.round((predictions["longitude"] - west) % 360.0 + west, 6)
     axes = ["time", "latitude", "longitude"]
-    table = predictions.assign(longitude=east, latitude=np.round(predictions["latitude"], 6))
-    found = table.set_index(axes)["score"].to_xarray().sortby("latitude", ascending=False)
+    table = predictions.assign(longitude=around, latitude=np.round(predictions["latitude"], 6))
     cell = cell_of(store)
+    # Rows and columns without any patch, such as over land, are missing too.
+    north, east = (
+        without_gaps(np.unique(table[axis]), spacing)
+        for axis, spacing in zip(axes[1:], cell, strict=True)
+    )
+    found = table.set_index(axes)["score"].to_xarray().reindex(latitude=north[::-1], longitude=east)
     found = found.astype(np.float32).rename("incident_probability")
     found["latitude"].attrs = {"standard_name": "latitude", "units": "degrees_north"}
     found["longitude"].attrs = {"standard_name": "longitude", "units": "degrees_east"}
     found.attrs = {
-        "long_name": "probability of an incident in the central cell of the patch",
+        "long_name": f"probability of {labelled_text(store.attrs['settings'])}",
         "units": "1",
         "cell_latitude": cell[0],
         "cell_longitude": cell[1],

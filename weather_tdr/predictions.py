@@ -59,7 +59,7 @@ def write_predictions(
         else {"long_name": "probability of an incident", "units": "1"},
         "uncalibrated": {"long_name": "probability before calibration", "units": "1"},
         "time": {"standard_name": "time", "long_name": "time (UTC)"},
-        "label": {"long_name": "1 where the central cell holds an incident, else 0"},
+        "label": {"long_name": "1 where the patch is labelled incident, else 0"},
         "group": {"long_name": "class x stratum, as numbered in the patch store"},
         "incident_id": {"long_name": "incident that the patch holds, as in the patch store"},
         "latitude": {"standard_name": "latitude", "units": "degrees_north"},

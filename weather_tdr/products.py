@@ -68,7 +68,8 @@ def draw_maps(
         maps: resolution, matching, tracks, number of figures.
         truth: incidents that there are at these times: ``time, latitude, longitude``, and
             ``storm_id`` where known.
-        ground: keeps the rows that lie where incidents are judged; by default all.
+        ground: keeps the rows that lie where incidents are judged, as those of `truth` do; by
+            default all, and those of `truth` that the map has.
         cluster: where to compute; by default here.
         progress: shows a progress bar.
 
@@ -101,7 +102,8 @@ def draw_maps(
         found["pressure_hpa"] = lowest_pressure(found, pressure, maps.radius_km)
     summary: dict[str, Any] = {}
     if truth is not None:
-        truth = inside_map(truth, found_map)
+        if ground is None:  # else truth lies there already, as what is found
+            truth = inside_map(truth, found_map)
         found, truth, scores = verify(found, truth, times, maps)
         summary = {"threshold": threshold, "radius_km": maps.radius_km, **scores}
         write_atomically(folder / "truth.csv", truth.to_csv(index=False))
@@ -111,7 +113,9 @@ def draw_maps(
     found = found[[c for c in COLUMNS if c in found]]
     by = f"weather-tdr, network trained with {detector.method}"
     write_incidents(found, folder, by, areas=detector.areas)
-    for old in [*(folder / "figures").glob("incident_*.png"), folder / "incidents.gif"]:
+    figures = folder / "figures"
+    drawn = [*figures.glob("incident_*.png"), figures / "sequence.png", figures / "probability.png"]
+    for old in [*drawn, folder / "incidents.gif"]:
         old.unlink(missing_ok=True)
     if detector.whole_field:
         figure = probability_series(found_map, threshold, truth, detector.method)
@@ -149,7 +153,6 @@ def _draw(
             incident_figure(scene(time), title), folder / "figures" / f"incident_{rank}.png"
         )
     page = folder / "figures" / "sequence.png"
-    page.unlink(missing_ok=True)
     if len(found) and maps.figures:
         track = found[found["track_id"] == strongest(found)["track_id"]]
         at = _around_track(found_map["time"].to_numpy(), track)

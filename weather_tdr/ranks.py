@@ -14,6 +14,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -112,19 +113,25 @@ def share(index: Tensor) -> Tensor:
 
 
 def sum_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The sum of each tensor over all ranks, all of them sent at once as the type of the first.
+    """The sum of each tensor over all ranks, all of them sent at once.
 
     Raises:
         RankLost: another rank has died.
     """
     if number() == 1:
         return list(tensors)
-    like = tensors[0].dtype
-    flat = torch.cat([t.detach().reshape(-1).to(like) for t in tensors]).to(_device())
+    # Complex numbers as pairs, and all in a type that holds each of them.
+    real = [torch.view_as_real(t) if t.is_complex() else t for t in (t.detach() for t in tensors)]
+    like = reduce(torch.promote_types, [r.dtype for r in real])
+    flat = torch.cat([r.reshape(-1).to(like) for r in real]).to(_device())
     with _reaching_all():
         dist.all_reduce(flat)
-    parts = torch.split(flat, [t.numel() for t in tensors])
-    return [p.reshape(t.shape).to(t) for p, t in zip(parts, tensors, strict=True)]
+    parts = torch.split(flat, [r.numel() for r in real])
+    summed = [p.reshape(r.shape).to(r) for p, r in zip(parts, real, strict=True)]
+    return [
+        torch.complex(s[..., 0], s[..., 1]) if t.is_complex() else s
+        for s, t in zip(summed, tensors, strict=True)
+    ]
 
 
 def agree(model: nn.Module) -> None:
@@ -160,7 +167,7 @@ def average_buffers(model: nn.Module) -> None:
     """Gives every rank the mean of the running statistics (of BatchNorm) of all of them."""
     if number() == 1:
         return
-    buffers = [b for b in model.buffers() if b.is_floating_point()]
+    buffers = [b for b in model.buffers() if b.is_floating_point() or b.is_complex()]
     if buffers:
         for mine, summed in zip(buffers, sum_over_ranks(buffers), strict=True):
             mine.copy_(summed / number())

@@ -11,7 +11,7 @@ import xarray as xr
 from data_pipelines.dropped import dropped_table
 from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.fields import open_fields
-from data_pipelines.incidents import read_catalogue
+from data_pipelines.incidents import at_times, read_catalogue
 from data_pipelines.labelling import kinds_of
 from data_pipelines.schema import GROUPS, SPLITS
 from data_pipelines.store import meanings, open_store
@@ -60,8 +60,11 @@ class Results:
         """The fields, lazy: dims ``(time, variable, latitude, longitude)``, SI units."""
         return open_fields(**self.config.fields.arguments())
 
-    def catalogue(self) -> pd.DataFrame:
+    def catalogue(self, at_fields: bool = False) -> pd.DataFrame:
         """The catalogue, with ``kind``: incident, hard_negative, background (not used), or unknown.
+
+        Args:
+            at_fields: only the entries that belong to a time of the fields, under that time.
 
         Raises:
             InputError: the incidents of the run come from no catalogue.
@@ -73,7 +76,11 @@ class Results:
             )
         table = read_catalogue(incidents.catalogue)
         kinds = kinds_of(table, incidents, others="hard_negative")
-        return table.assign(kind=np.array([*GROUPS, "unknown"])[kinds])  # UNKNOWN is the last
+        table = table.assign(kind=np.array([*GROUPS, "unknown"])[kinds])  # UNKNOWN is the last
+        if not at_fields:
+            return table
+        times = pd.DatetimeIndex(self.fields()["time"].to_numpy())
+        return at_times(table, times, incidents.match_time)
 
     @property
     def patches(self) -> xr.Dataset:
@@ -169,13 +176,17 @@ class Results:
         return pd.DataFrame({"data": table["data"], **shown, **whole})
 
     def _comparison(self) -> pd.DataFrame:
-        path = self.folder / "comparison.csv"
-        if not path.is_file():
+        path, table = self.folder / "comparison.csv", pd.DataFrame()
+        if path.is_file():
+            table = pd.read_csv(path, dtype={"commit": str}).set_index("method")
+            # Not of a network that has been trained anew since.
+            table = table[[(self.folder / m / "scores.json").is_file() for m in table.index]]
+        if table.empty:
             raise InputError(
-                f"the run {self.folder} must have been evaluated, got no comparison.csv. "
+                f"the run {self.folder} must have been evaluated, got no scores of any method. "
                 "Call `run.evaluate()` first."
             )
-        return pd.read_csv(path, dtype={"commit": str}).set_index("method")
+        return table
 
     def performance(self) -> dict[str, dict[str, Performance]]:
         """Where methods and rules stand in the performance diagram, for `performance_figure`."""

@@ -123,7 +123,7 @@ def closed_contours(pressure: xr.DataArray, radius_km: float) -> xr.DataArray:
 
     A minimum of depth d is enclosed, within `radius_km`, by pressure higher by d: every path from
     it to `radius_km` away rises by at least d. Edges of a region and missing values count as
-    away: what lies there is not known.
+    away: what lies there is not known. On a global grid paths go over a pole.
 
     Args:
         pressure: at sea level, Pa; dims ``(time, latitude, longitude)``.
@@ -166,6 +166,9 @@ def contour_depth(
         wraps: whether the first column follows the last.
     """
     height, width = values.shape
+    over = np.zeros(2, dtype=bool)  # whether the globe goes on beyond the first, the last row
+    if wraps and height > 1:
+        over = np.abs(latitude[[0, -1]]) > 90.0 - np.abs(np.diff(latitude)).max()
     y0, x0 = int(minimum[0]), int(minimum[1])
     start = float(values[y0, x0])
     cosines, east = np.cos(np.deg2rad(latitude)), np.deg2rad(longitude - longitude[x0])
@@ -177,9 +180,12 @@ def contour_depth(
         level = max(level, value)
         if sines[y0] * sines[y] + cosines[y0] * cosines[y] * math.cos(east[x]) < limit:
             return level - start  # so far away
-        for i in (y - 1, y, y + 1):
+        for row in (y - 1, y, y + 1):
+            beyond = 0 if row < 0 else 1 if row == height else None
+            across = beyond is not None and bool(over[beyond])
+            i = y if across else row
             for k in (x - 1, x, x + 1):
-                column = k % width if wraps else k
+                column = (k + width // 2 * across) % width if wraps else k
                 if (i, column) in seen:
                     continue
                 if not (0 <= i < height and 0 <= column < width) or np.isnan(values[i, column]):

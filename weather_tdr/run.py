@@ -19,6 +19,7 @@ from data_pipelines.cluster import Cluster
 from data_pipelines.errors import InputError
 from data_pipelines.fields import open_fields
 from data_pipelines.image_store import image_settings, write_image_store
+from data_pipelines.labelling import labelled_text
 from data_pipelines.opening import files_of, is_url
 from data_pipelines.quality import findings_of, unchecked
 from data_pipelines.settings import store_settings
@@ -30,13 +31,11 @@ from weather_tdr import __version__, ranks
 from weather_tdr.assess import evaluate_all
 from weather_tdr.augment import augmentation
 from weather_tdr.check.training import refuse_training
-from weather_tdr.comparison import made_on_another
+from weather_tdr.comparison import forget_evaluation, made_on_another
 from weather_tdr.config import Config, load_config, save_config
 from weather_tdr.data import sample_table, samples_to_train
 from weather_tdr.devices import pick_device
-from weather_tdr.evaluate import (
-    predict,
-)
+from weather_tdr.evaluate import predict
 from weather_tdr.maps import Maps
 from weather_tdr.methods.method import Method, load_method
 from weather_tdr.model_files import commit, detector_from_store, load_detector, save_detector
@@ -188,10 +187,11 @@ def _train_all(
             "commit": commit(),
             "store": identity,
             "data": method.data,
+            "label": labelled_text(store.attrs["settings"]),
             "step": history.attrs["step"],
             "training": training_facts(config, method),
         }
-        (folder / "scores.json").unlink(missing_ok=True)  # of the network that was there before
+        forget_evaluation(folder)  # of the network that was there before
         save_detector(detector, folder)
         figure = weight_history({method.name: history}, f"Training of {config.name}")
         save_figure(figure, folder / "figures" / "weights.png")

@@ -1,7 +1,8 @@
 """A run from Python: makes it stage by stage, and gives its results."""
 
 import json
-from dataclasses import replace
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from torch import nn
 
-from data_pipelines.errors import InputError
+from data_pipelines.errors import InputError, NotResumable
 from data_pipelines.store import store_identity
 from weather_tdr.assess import evaluate_all
 from weather_tdr.comparison import compare, is_scored
@@ -43,10 +44,10 @@ class Run(Results):
         prepare(self.config)
         return super().fields()
 
-    def catalogue(self) -> pd.DataFrame:
-        """The catalogue with ``kind``; a synthetic one is made first."""
+    def catalogue(self, at_fields: bool = False) -> pd.DataFrame:
+        """As `Results.catalogue`; a synthetic one is made first."""
         prepare(self.config)
-        return super().catalogue()
+        return super().catalogue(at_fields)
 
     def build(self) -> xr.Dataset:
         """Cuts the fields into the patch store, unless it is there; returns it."""
@@ -54,17 +55,19 @@ class Run(Results):
         return self.patches
 
     def train(self) -> pd.DataFrame:
-        """Trains the methods that have not been trained yet.
+        """Trains the methods that have not been trained yet, each from its last checkpoint.
 
         Returns:
             The last row of each method's history.
         """
         config = self.config
         identity = store_identity(self.build().attrs)
-        todo = [m for m in config.train.methods if not self._is_trained(m, identity)]
-        if todo:
-            part = replace(config, train=replace(config.train, methods=todo))
-            train_all(part, progress=self.progress)
+        for resume in (True, False):  # anew where a checkpoint is of other settings
+            todo = [m for m in config.train.methods if not self._is_trained(m, identity)]
+            if todo:
+                part = replace(config, train=replace(config.train, methods=todo))
+                with suppress(NotResumable) if resume else nullcontext():
+                    train_all(part, resume=resume, progress=self.progress)
         save_config(config)
         last = {method: history.iloc[-1] for method, history in self.histories().items()}
         return pd.DataFrame(last).T.rename_axis("method").convert_dtypes()
@@ -78,6 +81,12 @@ class Run(Results):
         wanted = json.loads(json.dumps(training_facts(self.config, recipe)))
         return bool(facts.get("store") == identity and facts.get("training") == wanted)
 
+    def _is_evaluated(self, method: str) -> bool:
+        """Whether what is there was evaluated with these settings of maps."""
+        facts = load_detector(self.folder / method).facts
+        wanted = json.loads(json.dumps(asdict(self.config.maps)))
+        return "scores" in facts and facts.get("maps", wanted) == wanted
+
     def evaluate(self) -> pd.DataFrame:
         """Calibrates, scores and maps the methods that need it; returns the scores of patches."""
         self.train()
@@ -86,8 +95,7 @@ class Run(Results):
         todo = [
             n
             for n in names
-            if not is_scored(self.folder / n, identity)
-            or "scores" not in load_detector(self.folder / n).facts
+            if not is_scored(self.folder / n, identity) or not self._is_evaluated(n)
         ]
         listed = set()
         if (self.folder / "comparison.csv").is_file():

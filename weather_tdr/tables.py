@@ -6,6 +6,11 @@ import pandas as pd
 
 from weather_tdr import configs_folder
 
+MINORITY = (
+    "Minority: the rare class; of more than two, the mean over the rarest third of them (all that "
+    "are as rare with it).\n"
+)
+
 
 def main_score(results: pd.DataFrame) -> str:
     """Balanced accuracy for images; average precision for fields, where incidents are rare."""
@@ -19,6 +24,20 @@ def by_score(results: pd.DataFrame, score: str) -> list[str]:
     return [str(m) for m in means.sort_values(ascending=False).index]
 
 
+def score_columns(results: pd.DataFrame) -> list[str]:
+    """The scores of a table, in its order."""
+    if main_score(results) == "average_precision":
+        return ["average_precision", "roc_auc", "minority_recall", "minority_precision", "csi"]
+    return [
+        "accuracy",
+        "balanced_accuracy",
+        "minority_recall",
+        "minority_precision",
+        "minority_f1",
+        "g_mean",
+    ]
+
+
 def benchmark_markdown(results: pd.DataFrame) -> str:
     """All of a benchmark: a table of the settings beside each other, then one of each setting.
 
@@ -26,13 +45,15 @@ def benchmark_markdown(results: pd.DataFrame) -> str:
         results: a row a method, setting and seed.
     """
     settings = list(dict.fromkeys(results["imbalance"]))
+    of_images = main_score(results) == "balanced_accuracy"
+    end = ("\n" + MINORITY if of_images else "") + published_markdown(results)
     if len(settings) == 1:
-        return markdown(results) + published_markdown(results)
+        return markdown(results) + end
     parts = [overview_markdown(results)]
     for setting in settings:
         part = markdown(results[results["imbalance"] == setting])
         parts.append(f"Imbalance {setting:g}:\n\n{part}")
-    return "\n".join(parts) + published_markdown(results)
+    return "\n".join(parts) + end
 
 
 def published(results: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -47,8 +68,11 @@ def published(results: pd.DataFrame | None = None) -> pd.DataFrame:
         ``dataset, imbalance, network, method, score, value, paper_of_the_method, reported_in``.
     """
     known = pd.read_csv(configs_folder() / "benchmarks" / "published.csv")
-    if results is None:
-        return known
+    return known if results is None else beside(known, results)
+
+
+def beside(known: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Those of published numbers that `published(results)` gives."""
     keys = ["dataset", "imbalance", "network"]
     shown = results[keys].drop_duplicates()
     shown["dataset"] = shown["dataset"].str.replace("_jpeg", "")
@@ -131,18 +155,7 @@ def markdown(results: pd.DataFrame) -> str:
     Args:
         results: a row a method and seed.
     """
-    score = main_score(results)
-    if score == "average_precision":
-        columns = [score, "roc_auc", "minority_recall", "minority_precision", "csi"]
-    else:
-        columns = [
-            "accuracy",
-            score,
-            "minority_recall",
-            "minority_precision",
-            "minority_f1",
-            "g_mean",
-        ]
+    score, columns = main_score(results), score_columns(results)
     names = " | ".join(c.replace("_", " ") for c in columns)
     tuned = _tuned(results)
     rate = " learning rate |" if tuned else ""
@@ -181,13 +194,19 @@ def _diverged(results: pd.DataFrame) -> "pd.Series[bool]":
     return results["diverged"].eq(True)  # missing where an older release made the cell
 
 
-def _spread(part: pd.DataFrame, score: str, digits: int = 3) -> str:
-    """Mean and standard deviation; nothing where a seed's score is undefined."""
+def lacking(part: pd.DataFrame, score: str) -> str:
+    """How many of these rows diverged or have no such score, such as "1 of 5 diverged", or ""."""
     if (lost := int(_diverged(part).sum())) > 0:
         return f"{lost} of {len(part)} diverged"
+    lost = int(part[score].isna().sum())
+    return f"{lost} of {len(part)} undefined" if lost else ""
+
+
+def _spread(part: pd.DataFrame, score: str, digits: int = 3) -> str:
+    """Mean and standard deviation, or what a seed lacks."""
+    if lost := lacking(part, score):
+        return lost
     values = part[score]
-    if values.isna().any():
-        return "-"
     if len(values) == 1:
         return f"{values.mean():.{digits}f}"
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"

@@ -162,7 +162,8 @@ def verify(
     scores["mean_distance_km"] = float(np.nanmean(matching.distance_km)) if hits else math.nan
     if "storm_id" in truth:
         scores["tracks"] = _track_scores(found, truth, storm, all_blocks)
-    found, truth = (table.drop(columns="extent", errors="ignore") for table in (found, truth))
+    shapes = ["extent", "places"]
+    found, truth = (table.drop(columns=shapes, errors="ignore") for table in (found, truth))
     return found, truth, scores
 
 

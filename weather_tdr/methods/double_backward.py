@@ -35,7 +35,8 @@ def double_backward(
     """The hypergradient by differentiating through the lookahead: slow; the oracle.
 
     Not for layers marked as differentiable once (`once_differentiable`): torch leaves them out
-    without an error.
+    without an error. Nor for activation checkpointing, which computes the lookahead's layers anew
+    with the network's own parameters.
 
     Returns:
         dT/dw, shape (groups,), and T.

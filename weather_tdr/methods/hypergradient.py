@@ -42,18 +42,23 @@ from weather_tdr.methods.double_backward import double_backward
 from weather_tdr.methods.lookahead import (
     Decay,
     Params,
+    at,
     decay_by_name,
     dot,
     gradients,
     l2_term,
-    logits_at,
     look_ahead,
     total,
     trainable,
 )
 from weather_tdr.methods.losses import Loss, losses_of
 from weather_tdr.methods.randomness import Randomness
-from weather_tdr.methods.sample_slopes import frozen_buffers, sample_differences, sample_slopes
+from weather_tdr.methods.sample_slopes import (
+    frozen_buffers,
+    plain_attention,
+    sample_differences,
+    sample_slopes,
+)
 
 Way = Literal["auto", "per_group", "forward_mode", "double_backward", "finite_difference"]
 # One forward-mode pass is cheaper than more parts than the first, unless on a CPU a part has the
@@ -146,7 +151,8 @@ def hypergradient(
             "Use `auto`."
         )
     before = frozen_buffers(model)
-    with eager(model):  # the passes to come must draw the same dropout, and keep the graph
+    # The passes to come must draw the same dropout, and keep the graph.
+    with eager(model), plain_attention(batch.patches):
         losses = losses_of(loss, model(batch.patches), batch.labels)
 
     def gradient(w: Tensor, *, retain: bool = keep) -> Params:
@@ -219,10 +225,14 @@ def target_gradient(
     BatchNorm and dropout are in evaluation mode.
     """
     leaves = {k: p.requires_grad_() for k, p in ahead.items()}
+
+    def of_logits(logits: Tensor) -> tuple[Params, Tensor]:
+        mean = losses_of(loss, logits, target.labels).sum() / ranks.total(len(target))
+        return gradients(mean, leaves), mean
+
     with eager(model), evaluating(model):
-        logits = logits_at(model, leaves, target.patches)
-    mean = losses_of(loss, logits, target.labels).sum() / ranks.total(len(target))
-    v = total(gradients(mean, leaves))
+        own, mean = at(model, leaves, target.patches, of_logits)
+    v = total(own)
     value = ranks.sum_over_ranks([mean.detach()])[0]
     if any(decay.values()):
         v = {k: g + decay[k] * leaves[k].detach() for k, g in v.items()}

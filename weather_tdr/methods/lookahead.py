@@ -21,7 +21,26 @@ def trainable(model: nn.Module) -> Params:
 
 
 def logits_at(model: nn.Module, values: Params, inputs: Tensor) -> Tensor:
-    """The network's logits with other parameters and buffers than its own.
+    """The network's logits with other parameters and buffers than its own."""
+    logits: Tensor = at(model, values, inputs, lambda logits: logits)
+    return logits
+
+
+class _Then(nn.Module):
+    """A network, and what is made of its logits."""
+
+    def __init__(self, network: nn.Module, then: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.network, self.then = network, then
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.then(self.network(inputs))
+
+
+def at(model: nn.Module, values: Params, inputs: Tensor, then: Callable[[Tensor], Any]) -> Any:
+    """What is made of the network's logits while it holds other parameters and buffers.
+
+    Activation checkpointing computes layers anew in the backward pass, with what they hold then.
 
     A layer that the network has under two names is exchanged once: `functional_call` alone
     exchanges it twice, and leaves in it what it held in between.
@@ -30,27 +49,35 @@ def logits_at(model: nn.Module, values: Params, inputs: Tensor) -> Tensor:
         model: the network.
         values: of parameters and buffers, by name; those left out keep theirs.
         inputs: of the network.
+        then: what to make of the logits, such as a gradient.
     """
     own = [*model.named_parameters(), *model.named_buffers()]
     new = {id(t): values[name] for name, t in own if name in values}
     every = {
-        f"{path}.{name}" if path else name: new[id(t)]
+        f"network.{path}.{name}" if path else f"network.{name}": new[id(t)]
         for path, module in model.named_modules()
         for name, t in [*module._parameters.items(), *module._buffers.items()]
         if id(t) in new
     }
-    logits: Tensor = functional_call(model, every, (inputs,), tie_weights=False)
-    return logits
+    return functional_call(_Then(model, then), every, (inputs,), tie_weights=False)
 
 
 def gradients(
     value: Tensor, params: Params, *, retain: bool = False, graph: bool = False
 ) -> Params:
     """Gradient of a scalar; zeros for parameters that it does not depend on."""
-    found = torch.autograd.grad(
-        value, list(params.values()), retain_graph=retain or graph, create_graph=graph,
-        allow_unused=True,
-    )  # fmt: skip
+    try:
+        found = torch.autograd.grad(
+            value, list(params.values()), retain_graph=retain or graph, create_graph=graph,
+            allow_unused=True,
+        )  # fmt: skip
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        raise InputError(
+            "activation checkpointing must be that with `use_reentrant=False`, got the other, "
+            "through which no hypergradient can be taken. Set it in the network."
+        ) from error
     return {
         k: torch.zeros_like(p) if g is None else g
         for (k, p), g in zip(params.items(), found, strict=True)

@@ -25,7 +25,7 @@ from weather_tdr.methods.lookahead import (
 )
 from weather_tdr.methods.losses import Loss, cross_entropy, losses_of
 from weather_tdr.methods.randomness import Randomness
-from weather_tdr.methods.sample_slopes import frozen_buffers, sample_slopes
+from weather_tdr.methods.sample_slopes import frozen_buffers, plain_attention, sample_slopes
 
 
 def _check(value: Tensor) -> float:
@@ -66,7 +66,8 @@ class LearningToReweight:
     def step(self, model: nn.Module, batch: Batch, target: Batch) -> Tensor:
         """Leaves the inner gradient in ``.grad`` and returns the inner loss."""
         random, before = Randomness.of(model), frozen_buffers(model)
-        with eager(model):  # the forward-mode pass must draw the same dropout
+        # The forward-mode pass must draw the same dropout.
+        with eager(model), plain_attention(batch.patches):
             losses = losses_of(self.loss, model(batch.patches), batch.labels)
         here = {k: p.detach().clone() for k, p in trainable(model).items()}
         v, value = target_gradient(model, here, target, self.loss, {}, None)
@@ -136,7 +137,8 @@ class MetaWeightNet:
         params = trainable(model)
         self._move_to(next(iter(params.values())))
         random, before = Randomness.of(model), frozen_buffers(model)
-        with eager(model):  # the forward-mode pass must draw the same dropout
+        # The forward-mode pass must draw the same dropout.
+        with eager(model), plain_attention(batch.patches):
             losses = losses_of(self.loss, model(batch.patches), batch.labels)
         if self.steps % self.every == 0:
             values = self._values(losses)

@@ -1,6 +1,7 @@
 """The slope of each sample's loss along a direction of the parameters: <grad l_i(p), v>."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,11 @@ def _copied(buffers: Params) -> Params:
 def frozen_again(model: nn.Module, before: Params) -> Params:
     """Copies of the buffers as they were, and of those that the first pass made since."""
     return _copied({**dict(model.named_buffers()), **before})
+
+
+def plain_attention(inputs: Tensor) -> AbstractContextManager[None]:
+    """Attention by its plain form on a GPU, whose others draw dropout in another way."""
+    return sdpa_kernel(SDPBackend.MATH) if inputs.is_cuda else nullcontext()
 
 
 def sample_slopes(

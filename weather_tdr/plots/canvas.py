@@ -6,6 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
+from data_pipelines.writing import written_whole
+
 # Okabe and Ito (2008), Color universal design; yellow, too light on white, last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
 # What a patch, an entry of the catalogue or an incident is: the same colour in every figure.
@@ -36,8 +38,8 @@ class Picture(Figure):
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG, with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)
 
 
 def colour_of(number: int) -> str:

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from weather_tdr.plots.canvas import Picture, colour_of
-from weather_tdr.tables import by_score
+from weather_tdr.tables import beside, by_score, lacking
 
 MARKERS = "osD^vP*X"
 
@@ -18,7 +18,8 @@ def imbalance_figure(
     Args:
         results: a row a method, imbalance and seed.
         score: column to show.
-        published: as `tables.published` gives it; those of this score are shown.
+        published: as `tables.published` gives it; those of this score on the same data and
+            network are shown.
         title: of the figure; the data set by default.
     """
     figure = Picture(figsize=(8.6, 4.6), layout="constrained")
@@ -28,8 +29,8 @@ def imbalance_figure(
     methods = by_score(results, score)
     for number, method in enumerate(methods):
         of_method = results[results["method"] == method].groupby("imbalance")[score]
-        lost = int(results.loc[results["method"] == method, score].isna().sum())
-        whole = of_method.count() == of_method.size()  # none of the seeds has diverged
+        lost = lacking(results[results["method"] == method], score)
+        whole = of_method.count() == of_method.size()  # no seed lacks it
         mean, spread = of_method.mean().where(whole), of_method.std(ddof=1).where(whole)
         # Beside each other: most methods are closer than their spread.
         shift = (number - (len(methods) - 1) / 2) * 0.5 / len(methods)
@@ -38,10 +39,10 @@ def imbalance_figure(
             # Colours come again after as many methods as there are markers: with the next marker.
             marker=MARKERS[(number + number // len(MARKERS)) % len(MARKERS)], markersize=5,
             linestyle="--" if number // len(MARKERS) % 2 else "-", color=colour_of(number),
-            linewidth=0.9, capsize=2, label=f"{method} ({lost} diverged)" if lost else method,
+            linewidth=0.9, capsize=2, label=f"{method} ({lost})" if lost else method,
         )  # fmt: skip
     if published is not None:
-        known = published[published["score"] == score]
+        known = beside(published[published["score"] == score], results)
         for number, (paper, part) in enumerate(known.groupby("method", sort=False)):
             axes.plot(
                 [place[v] for v in part["imbalance"]], part["value"], linestyle="none",

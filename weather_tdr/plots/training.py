@@ -1,15 +1,16 @@
 """Figures of training sets and of training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from weather_tdr.plots.canvas import COLOURS, KIND_COLOURS, Picture, colour_of
-from weather_tdr.tables import by_score
+from weather_tdr.tables import by_score, lacking
 
 STYLES = ("-", "--", "-.", ":")  # weights may be the same
 LOSSES = {"loss": "train", "target_loss": "target set"}
@@ -107,41 +108,59 @@ def _draw_directions(
     axes.axhline(0, color="0.6", linewidth=0.8)
 
 
-def methods_figure(results: pd.DataFrame, score: str, title: str) -> Figure:
-    """Each method's score on every seed, its mean and standard deviation, best above.
+def methods_figure(results: pd.DataFrame, scores: Sequence[str], title: str) -> Figure:
+    """Each method's scores: every seed, mean and standard deviation; best above.
 
     Args:
-        results: a row a method, imbalance and seed; a panel an imbalance.
-        score: column to show.
+        results: a row a method, imbalance and seed; a colour an imbalance.
+        scores: columns to show, a panel each; the first one orders the methods.
         title: of the figure.
     """
     settings = list(dict.fromkeys(results["imbalance"]))
-    methods = by_score(results, score)[::-1]
+    methods = by_score(results, scores[0])[::-1]
+    row = max(0.34, 0.13 * len(settings))
     figure = Picture(
-        figsize=(3.5 + max(4.0, 2.6 * len(settings)), 1.6 + 0.34 * len(methods)),
-        layout="constrained",
+        figsize=(6.7 + 1.8 * len(scores), 1.8 + row * len(methods)), layout="constrained"
     )
-    panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
-    for axes, setting in zip(panels, settings, strict=True):
+    widths = [3.0] + [1.0] * (len(scores) - 1)
+    panels = figure.subplots(1, len(scores), sharey=True, squeeze=False, width_ratios=widths)[0]
+    for axes, score in zip(panels, scores, strict=True):
         for place, method in enumerate(methods):
-            chosen = (results["method"] == method) & (results["imbalance"] == setting)
-            values = results.loc[chosen, score].to_numpy(dtype=float)
-            colour = COLOURS[1] if method.startswith("tdr") else COLOURS[0]
-            axes.plot(values, np.full(len(values), place), ".", color=colour, alpha=0.5)
-            if lost := int(np.isnan(values).sum()):
-                where = axes.get_yaxis_transform()
-                text = f"{lost} of {len(values)} diverged"
-                axes.text(0.5, place, text, transform=where, ha="center", va="center", fontsize=8)
-            axes.errorbar(
-                values.mean(), place, xerr=values.std(ddof=1) if len(values) > 1 else None,
-                fmt="D", color=colour, markersize=5, capsize=3,
-            )  # fmt: skip
-        axes.set_title(f"imbalance {setting:.4g}", fontsize=10)
+            for number, setting in enumerate(settings):
+                # Beside each other within the row, the least imbalanced above.
+                height = place + ((len(settings) - 1) / 2 - number) * 0.8 / len(settings)
+                chosen = (results["method"] == method) & (results["imbalance"] == setting)
+                part = results[chosen]
+                values = part[score].to_numpy(dtype=float)
+                colour = COLOURS[1] if method.startswith("tdr") else COLOURS[0]
+                if len(settings) > 1:
+                    colour = colour_of(number)
+                axes.plot(values, np.full(len(values), height), ".", color=colour, alpha=0.5)
+                if lost := lacking(part, score):
+                    where = axes.get_yaxis_transform()
+                    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+                    axes.text(0.5, height, lost, transform=where, color=colour, **style)
+                    continue
+                axes.errorbar(
+                    values.mean(), height, xerr=values.std(ddof=1) if len(values) > 1 else None,
+                    fmt="D", color=colour, markersize=5 if len(settings) == 1 else 3, capsize=3,
+                )  # fmt: skip
+        unit = "s" if score == "seconds" else "1"
+        axes.set_xlabel(f"{score.replace('_', ' ')} ({unit})")
         axes.grid(axis="x", color="0.85")
+        for place in range(len(methods) - 1):
+            axes.axhline(place + 0.5, color="0.93", linewidth=0.8)
     panels[0].set_yticks(range(len(methods)), methods)
     panels[0].set_ylim(-0.6, len(methods) - 0.4)
-    figure.supxlabel(f"{score.replace('_', ' ')} (1) on test: seeds, mean, standard deviation")
-    figure.suptitle(title)
+    if len(settings) > 1:
+        keys = [Line2D([], [], marker="D", color=colour_of(k)) for k in range(len(settings))]
+        names = [f"{v:.4g}" for v in settings]
+        figure.legend(
+            keys, names, title="imbalance", loc="outside right upper", fontsize=8, frameon=False
+        )
+    else:
+        title += f"; imbalance {settings[0]:.4g}"
+    figure.suptitle(f"{title}. On test: seeds, mean, standard deviation", fontsize=11)
     return figure
 
 
