@@ -84,6 +84,9 @@ def _refuse_altered(path: Path, store: xr.Dataset, *, verify: bool) -> None:
             )
 
 
+WHOLE = 2**26  # bytes up to which the whole content of a file is looked at
+
+
 def attributes_checksum(attributes: Mapping[str, Any]) -> str:
     """SHA-256 of all attributes of a store but the marker and the checksum itself."""
     rest = {k: v for k, v in attributes.items() if k not in (MARKER, CHECKSUM)}
@@ -118,7 +121,7 @@ def fingerprint(paths: Sequence[str | Path]) -> dict[str, str]:
         else:
             facts = path.stat()
             with path.open("rb") as handle:
-                if facts.st_size <= 2**26:
+                if facts.st_size <= WHOLE:
                     digest.update(handle.read())
                 else:
                     digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())

@@ -225,6 +225,8 @@ def test_every_score_has_its_panel_and_what_is_missing_is_told():
         for method in ("a", "b") for imbalance in (0.9, 0.99) for seed in (0, 1)
     ]  # fmt: skip
     figure = methods_figure(pd.DataFrame(rows), ["first", "second", "seconds"], "title")
+    alone = methods_figure(pd.DataFrame(rows), "first", "title")
+    assert [axes.get_xlabel() for axes in alone.axes] == ["first (1)"]
     labels = [axes.get_xlabel() for axes in figure.axes]
     assert labels == ["first (1)", "second (1)", "seconds (s)"]
     for axes, mean, told in zip(figure.axes, (0.55, 0.25, 3.5), (0, 2, 0), strict=True):

@@ -191,3 +191,19 @@ def test_paths_go_over_the_poles_of_a_globe(edge, south):
     # A region ends there: what lies beyond its edge is not known.
     region = low.isel(longitude=slice(0, 100))
     assert closed_contours(region, 1200.0).sel(latitude=north, longitude=120.0).item() < 8.0
+
+
+def test_a_low_at_the_pole_is_one_place(monkeypatch):
+    """The row at a pole is flooded once, whichever of its columns is asked for."""
+    latitude, longitude = np.arange(90.0, 59.0, -2.0), np.arange(0.0, 360.0, 4.0)
+    low = round_low(latitude, longitude, 90.0, 0.0)
+    low[:, 0] = low[0, 0, 0]  # the distance from the pole has rounding in it
+    calls = []
+    monkeypatch.setattr(
+        "weather_tdr.rules.contour_depth",
+        lambda *given: calls.append(1) or contour_depth(*given),
+    )
+    depths = closed_contours(low, 1200.0)
+    assert len(calls) == 1
+    assert depths.sel(latitude=90.0).values == pytest.approx(12.0, abs=2.3)
+    assert (depths.sel(latitude=slice(88.0, None)) == 0).all()

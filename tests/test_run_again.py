@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -12,6 +13,7 @@ import weather_tdr as wt
 from data_pipelines.catalogues import say_once
 from data_pipelines.errors import InputError
 from data_pipelines.labelling import labelled_text
+from data_pipelines.schema import PatchGrid
 from data_pipelines.writing import alone_in
 from weather_tdr import run as stages
 from weather_tdr.assess import evaluate_all
@@ -58,6 +60,32 @@ def test_a_retrained_method_has_no_scores_of_the_network_before(again):
         forget_evaluation(again / method)
     with pytest.raises(InputError, match=r"must have been evaluated.*run.evaluate\(\)"):
         run.scores()
+    run.config.train.methods = ["uniform"]
+    assert "uniform" in run.evaluate().index  # which asks for no scores before it
+
+
+def test_an_evaluation_that_cannot_begin_leaves_the_one_before(again, tmp_path):
+    config = config_of_run(again)
+    before = {p: p.read_bytes() for p in (again / "uniform").rglob("*.*") if p.is_file()}
+    config.fields.paths = [str(tmp_path / "moved.nc")]
+    with pytest.raises(InputError, match=r"moved\.nc"):
+        evaluate_all(config, methods=["uniform"], progress=False)
+    with pytest.raises(InputError, match="two logits"):
+        score_network(config_of_run(again), nn.Flatten(), "own", "none")
+    assert {p: p.read_bytes() for p in (again / "uniform").rglob("*.*") if p.is_file()} == before
+    assert not (again / "own").exists()
+
+
+def test_own_networks_scored_with_other_maps_are_left_out_and_named(again, caplog):
+    run = wt.open_run(again)
+    points = int(run.patches["patches"][0].size)
+    assert "own" in run.score(nn.Sequential(nn.Flatten(), nn.Linear(points, 2)), "own").index
+    evaluate_all(run.config, methods=[], progress=False)
+    assert "own" in run.scores().index
+    run.config.maps.radius_km = 500.0
+    run.evaluate()
+    assert "own were scored with other `maps`" in caplog.text
+    assert "own" not in run.scores().index and "tdr" in run.scores().index
 
 
 def test_a_stopped_training_goes_on_in_the_next_call(again, monkeypatch):
@@ -82,13 +110,16 @@ def test_a_stopped_training_goes_on_in_the_next_call(again, monkeypatch):
     )
     run.train()
     assert begun == [True] and run.history("tdr")["step"].tolist() == [20, 40, 60]
-    # A checkpoint of other settings is no reason to stop.
-    shutil.rmtree(again / "tdr" / "figures")
+    # A checkpoint of other settings is no reason to stop, nor to begin another method anew.
+    own = again / "own.yaml"
+    own.write_text("weighting: uniform\n")
+    run.config.train.methods = [str(own), "tdr"]
+    run.train()
+    own.write_text("weighting: inverse_frequency\n")
     (again / "tdr" / "model.json").unlink()
-    run.config.train.learning_rate *= 2
     begun.clear()
     run.train()
-    assert begun[-1] is False and (again / "tdr" / "model.json").is_file()
+    assert begun == [True, False, True] and run.history("own")["weight_incident"].iloc[-1] > 1
 
 
 def test_truth_and_labels_come_from_the_same_incidents(again, tmp_path, caplog):
@@ -104,7 +135,8 @@ def test_truth_and_labels_come_from_the_same_incidents(again, tmp_path, caplog):
     table.to_csv(config.incidents.catalogue, index=False, lineterminator="\r\n")
     say_once.cache_clear()
     evaluate_all(config, methods=[], progress=False)
-    assert "catalogue.csv has changed since the patches were labelled" in caplog.text
+    told = f"{tmp_path / 'catalogue.csv'} has changed since the patches were labelled"
+    assert told in caplog.text
 
 
 def test_two_evaluations_at_once_are_one_too_many(again):
@@ -155,6 +187,36 @@ def test_the_map_of_an_own_network_has_no_holes_in_its_axes(again):
     assert set(np.round(found["longitude"][missing].values % 360, 6)) == set(east[[3, 4]])
     both = found.notnull()
     assert both.sum() == len(gone) and (found.where(both) == whole.where(both)).sum() == len(gone)
+
+
+def test_the_map_of_an_own_network_has_every_column_of_a_globe():
+    """Also where the last column of patches lies half a stride before the first."""
+    grid = PatchGrid(np.arange(88.0, -89.0, -4.0), np.arange(0.0, 360.0, 4.0), 16, 4)
+    row, column = np.divmod(np.arange(grid.rows * grid.columns), grid.columns)
+    table = pd.DataFrame(
+        {
+            "time": pd.Timestamp("2001-01-01"),
+            "latitude": grid.centre_latitude()[row],
+            "longitude": grid.centre_longitude()[column],
+            "score": np.arange(len(row)) / len(row),
+        }
+    )
+    attributes = {
+        "size": 16, "stride": 4, "north": 88.0, "west": 0.0, "dlat": 4.0, "dlon": 4.0,
+        "rows": grid.rows, "columns": grid.columns,
+    }  # fmt: skip
+    store = xr.Dataset(attrs={"grid": attributes, "settings": {}})
+    whole = patch_map(table, store)
+    assert whole.shape == (1, grid.rows, grid.columns) and bool(whole.notnull().all())
+    assert (np.diff(whole["longitude"]) > 0).all() and (np.diff(whole["latitude"]) < 0).all()
+    some = table.sample(50, random_state=0)
+    for part in (some, table[table["latitude"] < table["latitude"].max()]):
+        found = patch_map(part, store)
+        assert found.notnull().sum() == len(part) and found.shape == whole.shape
+        for one in part.itertuples():
+            at = found.sel(latitude=one.latitude, longitude=one.longitude, method="nearest")
+            assert at.item() == pytest.approx(one.score)
+            assert at["longitude"].item() == pytest.approx(one.longitude, abs=1e-5)
 
 
 def test_entries_at_the_times_of_the_fields(again):

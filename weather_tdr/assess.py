@@ -19,7 +19,7 @@ from data_pipelines.labelling import labelled_text
 from data_pipelines.store import open_store, store_identity
 from data_pipelines.writing import alone_in, no_nan, write_atomically
 from weather_tdr.calibration import Calibration, calibrate
-from weather_tdr.comparison import compare, forget_maps, is_scored, own_networks
+from weather_tdr.comparison import compare, forget_maps, is_scored, maps_of_own, own_networks
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
 from weather_tdr.evaluate import EVALUATED, blocks_of, evaluate, predict
@@ -63,17 +63,23 @@ def evaluate_method(
             "anew since. Run `weather-tdr train CONFIG` again."
         )
     log.info("evaluating `%s`", folder.name)
+    fields = None  # opened before anything of an evaluation before is gone
+    if not config.of_images:
+        settings = config.fields
+        fields = open_fields(settings.paths, **detector.open_arguments(), period=settings.period)
     detector.calibration, predictions = calibrated_predictions(detector.model, store)
     detector.threshold, scores = evaluate(predictions, probabilities=True)
     detector.incident_threshold = detector.threshold
     detector.areas = config.incidents.rule in ("exceedance", "mask")
+    # What this evaluation does not make must not stay, and one that is stopped counts as none.
+    (folder / "scores.json").unlink(missing_ok=True)
+    forget_maps(folder)
     write_predictions(predictions, folder / "predictions.nc", identity)
     draw_reliability(predictions[predictions["split"] == "test"], folder, scores["test"])
-    if not config.of_images:
+    if fields is not None:
         detector.facts.setdefault("label", labelled_text(store.attrs["settings"]))
-        forget_maps(folder)  # what this evaluation does not make must not stay beside it
         scores["test"]["incident_matching"] = _map_periods(
-            config, detector, store, folder, progress=progress
+            config, detector, store, fields, folder, progress=progress
         )
     write_scores(scores, folder)
     detector.facts |= {"scores": scores, "maps": asdict(config.maps)}
@@ -120,12 +126,15 @@ def draw_reliability(test: pd.DataFrame, folder: Path, scores: dict[str, Any]) -
 
 
 def _map_periods(
-    config: Config, detector: Detector, store: xr.Dataset, folder: Path, *, progress: bool
+    config: Config,
+    detector: Detector,
+    store: xr.Dataset,
+    fields: xr.DataArray,
+    folder: Path,
+    *,
+    progress: bool,
 ) -> dict[str, Any]:
     """The threshold of incidents from the map of validation, then the maps of test."""
-    fields = open_fields(
-        config.fields.paths, **detector.open_arguments(), period=config.fields.period
-    )
     radius = config.maps.radius_km
     if not detector.areas and not detector.whole_field:  # there an incident is a patch
         found_map = incident_map_on(
@@ -272,21 +281,33 @@ def evaluate_all(
         InputError: another process works on this run, or `incidents` are not those of the patch
             store.
     """
-    with alone_in(config.folder):
-        return _evaluate_all(config, methods, progress)
-
-
-def _evaluate_all(config: Config, methods: Sequence[str] | None, progress: bool) -> pd.DataFrame:
     store = open_store(config.folder / "patches.zarr")
     refuse_other_incidents(config, store)
+    with alone_in(config.folder):
+        return _evaluate_all(config, store, methods, progress)
+
+
+def _evaluate_all(
+    config: Config, store: xr.Dataset, methods: Sequence[str] | None, progress: bool
+) -> pd.DataFrame:
     of_run = [load_method(name).name for name in config.train.methods]
     methods = of_run if methods is None else methods
     for method in methods:
         evaluate_method(config, config.folder / method, store, progress=progress)
     identity = store_identity(store.attrs)
     of_rules = evaluate_rules(config, store, progress=progress)
-    names = dict.fromkeys([*of_run, *methods, *own_networks(config.folder), *of_rules])
+    names = dict.fromkeys([*of_run, *methods, *_own_networks(config), *of_rules])
     return compare(config.folder, [n for n in names if is_scored(config.folder / n, identity)])
+
+
+def _own_networks(config: Config) -> list[str]:
+    """Networks of one's own that were scored with these settings of maps; tells of others."""
+    own = own_networks(config.folder)
+    others = [n for n in own if maps_of_own(config.folder / n) not in (None, asdict(config.maps))]
+    if others:
+        log.warning("warning: %s were scored with other `maps`, and are left out of the comparison "
+                    "until they are scored again", ", ".join(others))  # fmt: skip
+    return [n for n in own if n not in others]
 
 
 def write_scores(scores: dict[str, Any], folder: Path) -> None:

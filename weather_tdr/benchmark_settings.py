@@ -164,8 +164,10 @@ def identity(benchmark: Benchmark, method: str, data: str) -> str:
         "chosen_rates", "workers", "threads", "run",
     ):  # fmt: skip
         del values[key]
-    for key in ("log_every", "checkpoint_every", *INDIFFERENT):
+    for key in ("log_every", "checkpoint_every", "keep_checkpoints"):
         del values["train"][key]
+    usual = asdict(Train())
+    values["train"] |= {key: usual[key] for key in INDIFFERENT if key in values["train"]}
     for key in ("folder", "download"):
         del values["images"][key]
     for key in _idle(replace(benchmark, imbalances=[], learning_rates=[], chosen_rates={})):

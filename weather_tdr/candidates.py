@@ -1,5 +1,7 @@
 """Incidents in a map: its peaks, far enough from each other, or its connected regions."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -214,7 +216,7 @@ def labelled_incidents(samples: pd.DataFrame, cell: tuple[float, float]) -> pd.D
         west = east[(int(np.argmax(gaps)) + 1) % len(east)]
         around = (samples["longitude"] - west) % 360.0 + west
         samples = samples.assign(longitude=np.round(around, 6))
-    axes = [without_gaps(np.unique(samples[k]), c) for k, c in zip(AXES[1:], cell, strict=True)]
+    axes = [_without_gaps(np.unique(samples[k]), c) for k, c in zip(AXES[1:], cell, strict=True)]
     axes[0] = axes[0][::-1]
     some = samples[samples["time"].isin(samples.loc[samples["label"] == 1, "time"])]
     times = np.unique(some["time"])
@@ -229,12 +231,17 @@ def labelled_incidents(samples: pd.DataFrame, cell: tuple[float, float]) -> pd.D
     return find_regions(labels, 0.5, names)
 
 
-def without_gaps(values: FloatArray, spacing: float) -> FloatArray:
-    """Ascending positions, and those between them that have none."""
-    place = np.round((values - values[0]) / spacing).astype(int)
-    filled = np.round(values[0] + spacing * np.arange(place[-1] + 1), 6)
-    filled[place] = values
-    return np.asarray(filled)
+def _without_gaps(values: FloatArray, spacing: float) -> FloatArray:
+    """Ascending positions, and those between them that have none.
+
+    Where the last column of a globe meets the first, a gap may be no multiple of the spacing.
+    """
+    parts: list[FloatArray] = [values[:1]]
+    for before, after in pairwise(values):
+        absent = max(int((after - before) / spacing + 1e-6) - 1, 0)
+        between = before + (after - before) * np.arange(1, absent + 1) / (absent + 1)
+        parts += [np.round(between, 6), np.array([after])]
+    return np.concatenate(parts)
 
 
 def _centre(latitude: FloatArray, longitude: FloatArray, weight: FloatArray) -> tuple[float, float]:

@@ -26,13 +26,19 @@ def is_scored(folder: Path, identity: str) -> bool:
     return (folder / "scores.json").is_file() and path.is_file() and stored_on(path) == identity
 
 
+def maps_of_own(folder: Path) -> dict[str, Any] | None:
+    """Settings of maps with which a network of one's own was scored; None in older releases."""
+    maps: dict[str, Any] | None = json.loads((folder / OWN).read_text()).get("maps")
+    return maps
+
+
 def forget_evaluation(folder: Path) -> None:
     """Removes what an evaluation has made in the folder of a method."""
     kept = [folder / "figures" / "weights.png"]
     for name in ("scores.json", "predictions.nc", "reliability.csv", "report.html"):
         (folder / name).unlink(missing_ok=True)
     forget_maps(folder)
-    for figure in (folder / "figures").glob("*.png"):
+    for figure in [*(folder / "figures").glob("*.png"), *(folder / "figures").glob("*.gif")]:
         if figure not in kept:
             figure.unlink()
 

@@ -3,6 +3,7 @@
 import logging
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,9 @@ from data_pipelines.incidents import at_times, once_a_day, read_catalogue
 from data_pipelines.labelling import kinds_of
 from data_pipelines.labels import UNKNOWN
 from data_pipelines.limits import select_rows
-from data_pipelines.opening import files_of
 from data_pipelines.schema import GROUPS, great_circle_km
 from data_pipelines.settings import store_settings
-from data_pipelines.store import fingerprint
+from data_pipelines.store import WHOLE, fingerprint
 from weather_tdr.candidates import labelled_incidents
 from weather_tdr.config import Config
 from weather_tdr.data import sample_table
@@ -39,24 +39,37 @@ def refuse_other_incidents(config: Config, store: xr.Dataset) -> None:
     if config.of_images:
         return
     labelled = store.attrs["settings"].get("incidents", {})
+    labelled = {k: _without_paths(v) for k, v in labelled.items()}
     given = store_settings(
         config.fields, config.incidents, config.patches, config.splits, config.groups, config.seed
     )["incidents"]
-    for key in labelled.keys() & given.keys():
+    of_others = {"exceedance", "mask", "series"} - {config.incidents.rule}
+    for key in sorted(labelled.keys() & given.keys() - of_others):
         if labelled[key] != given[key]:
             raise InputError(
                 f"`incidents.{key}` must be that by which the patches were labelled, "
                 f"{labelled[key]}, got {given[key]}. Restore it, or run "
                 "`weather-tdr run CONFIG` again."
             )
-    known = store.attrs.get("fingerprints", {}).values()
-    for name, content in fingerprint(files_of(config.incidents.tables())).items():
-        if content not in known:
-            say_once(
-                logging.WARNING,
-                f"{name} has changed since the patches were labelled: their scores follow it as it "
-                "was, those of incidents as it is. Run `weather-tdr run CONFIG` again.",
-            )
+    if config.incidents.rule != "catalogue" or store.attrs["grid"].get("whole_field"):
+        return  # the truth comes from the labels
+    path = Path(config.incidents.catalogue).expanduser()
+    known = set(store.attrs.get("fingerprints", {}).values())
+    if (
+        path.is_file()
+        and path.stat().st_size <= WHOLE
+        and known.isdisjoint(fingerprint([path]).values())
+    ):
+        say_once(
+            logging.WARNING,
+            f"{path} has changed since the patches were labelled: their scores follow it as it "
+            "was, those of incidents as it is. Run `weather-tdr run CONFIG` again.",
+        )
+
+
+def _without_paths(value: Any) -> Any:
+    """Settings of a rule without places of files, which stores of some releases hold."""
+    return {k: v for k, v in value.items() if k != "paths"} if isinstance(value, dict) else value
 
 
 def times_of(store: xr.Dataset, split: str) -> pd.DatetimeIndex:

@@ -1,6 +1,7 @@
 """A network of one's own beside the methods of a run: the same scores on the same ground."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from weather_tdr.assess import (
     score_incidents,
     write_scores,
 )
-from weather_tdr.candidates import apart_km, find_peaks, without_gaps
+from weather_tdr.candidates import apart_km, find_peaks
 from weather_tdr.comparison import OWN, forget_maps
 from weather_tdr.config import Config
 from weather_tdr.evaluate import EVALUATED, evaluate
@@ -64,9 +65,11 @@ def _score(
     config: Config, store: xr.Dataset, network: nn.Module, name: str, data: str
 ) -> dict[str, Any]:
     folder = config.folder / name
-    forget_maps(folder)
     calibration, predictions = calibrated_predictions(network, store)
     threshold, scores = evaluate(predictions, probabilities=True)
+    # What this does not make must not stay, and what is stopped counts as none.
+    (folder / "scores.json").unlink(missing_ok=True)
+    forget_maps(folder)
     write_predictions(predictions, folder / "predictions.nc", store_identity(store.attrs))
     draw_reliability(predictions[predictions["split"] == "test"], folder, scores["test"])
     if config.incidents.rule == "catalogue" and not store.attrs["grid"].get("whole_field"):
@@ -91,7 +94,7 @@ def _score(
         write_atomically(folder / "truth.csv", true.to_csv(index=False))
         write_map(maps["test"], folder / "incident_map.nc", source, matching["threshold"])
     write_scores(scores, folder)
-    facts = {"data": data, "network": type(network).__name__}
+    facts = {"data": data, "network": type(network).__name__, "maps": asdict(config.maps)}
     write_atomically(folder / OWN, json.dumps(facts, indent=2) + "\n")
     return scores
 
@@ -103,18 +106,28 @@ def patch_map(predictions: pd.DataFrame, store: xr.Dataset) -> xr.DataArray:
         predictions: ``time, latitude, longitude, score`` of one split.
         store: the patch store.
     """
-    west = float(store.attrs["grid"]["west"])
-    around = np.round((predictions["longitude"] - west) % 360.0 + west, 6)
-    axes = ["time", "latitude", "longitude"]
-    table = predictions.assign(longitude=around, latitude=np.round(predictions["latitude"], 6))
-    cell = cell_of(store)
-    # Rows and columns without any patch, such as over land, are missing too.
-    north, east = (
-        without_gaps(np.unique(table[axis]), spacing)
-        for axis, spacing in zip(axes[1:], cell, strict=True)
+    grid, cell = store.attrs["grid"], cell_of(store)
+    stride, margin = grid["stride"], (grid["size"] - 1) / 2
+    row, column = (stride * np.arange(grid[k]) + margin for k in ("rows", "columns"))
+    east = np.round(grid["dlon"] * column % 360.0, 6)  # of the first point; a globe wraps
+    order = np.argsort(east)
+    south = (grid["north"] - predictions["latitude"].to_numpy()) / grid["dlat"]
+    points = (predictions["longitude"].to_numpy() - grid["west"]) % 360.0 / grid["dlon"]
+    beyond = (points - margin) % round(360.0 / grid["dlon"])
+    times, step = np.unique(predictions["time"].to_numpy(), return_inverse=True)
+    values = np.full((len(times), len(row), len(column)), np.nan, np.float32)
+    rows, columns = (np.rint(p / stride).astype(int) for p in (south - margin, beyond))
+    values[step, rows, np.argsort(order)[columns]] = predictions["score"]
+    found = xr.DataArray(
+        values,
+        dims=("time", "latitude", "longitude"),
+        coords={
+            "time": times,
+            "latitude": np.round(grid["north"] - grid["dlat"] * row, 6),
+            "longitude": np.round(east[order] + grid["west"], 6),
+        },
+        name="incident_probability",
     )
-    found = table.set_index(axes)["score"].to_xarray().reindex(latitude=north[::-1], longitude=east)
-    found = found.astype(np.float32).rename("incident_probability")
     found["latitude"].attrs = {"standard_name": "latitude", "units": "degrees_north"}
     found["longitude"].attrs = {"standard_name": "longitude", "units": "degrees_east"}
     found.attrs = {

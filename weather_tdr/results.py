@@ -168,7 +168,7 @@ class Results:
         """
         if of not in SCORES:
             raise unknown_name("`of`:", of, SCORES)
-        table = self._comparison()
+        table = self._compared()
         prefix, names = SCORES[of]
         shown = {n: table[f"{prefix}{n}"] for n in names if f"{prefix}{n}" in table}
         counted = {"samples", "incidents", "hits", "misses", "false_alarms"}
@@ -176,12 +176,20 @@ class Results:
         return pd.DataFrame({"data": table["data"], **shown, **whole})
 
     def _comparison(self) -> pd.DataFrame:
-        path, table = self.folder / "comparison.csv", pd.DataFrame()
-        if path.is_file():
-            table = pd.read_csv(path, dtype={"commit": str}).set_index("method")
-            # Not of a network that has been trained anew since.
-            table = table[[(self.folder / m / "scores.json").is_file() for m in table.index]]
-        if table.empty:
+        """The table of what has been evaluated; not of a network that was trained anew since."""
+        path = self.folder / "comparison.csv"
+        if not path.is_file():
+            return pd.DataFrame()
+        table = pd.read_csv(path, dtype={"commit": str}).set_index("method")
+        return table[[(self.folder / m / "scores.json").is_file() for m in table.index]]
+
+    def _compared(self) -> pd.DataFrame:
+        """The same, of one method at least.
+
+        Raises:
+            InputError: there is none.
+        """
+        if (table := self._comparison()).empty:
             raise InputError(
                 f"the run {self.folder} must have been evaluated, got no scores of any method. "
                 "Call `run.evaluate()` first."
@@ -190,7 +198,7 @@ class Results:
 
     def performance(self) -> dict[str, dict[str, Performance]]:
         """Where methods and rules stand in the performance diagram, for `performance_figure`."""
-        methods = list(self._comparison().index)
+        methods = list(self._compared().index)
         return performances(self.folder, methods, test_curves(self.folder, methods))
 
     def reliability(self, method: str) -> dict[str, pd.DataFrame]:

@@ -22,6 +22,7 @@ from data_pipelines.schema import (
 from weather_tdr.candidates import AXES, apart_km, find_peaks
 
 RADII_KM = (300.0, 600.0, 900.0, 1200.0)  # of the closed contour; one is chosen on validation
+POLE = 1e-6  # degrees from it
 FLOOR_HPA = 0.1  # of an incident, below any threshold
 STEPS_AT_ONCE = 32
 
@@ -142,8 +143,16 @@ def closed_contours(pressure: xr.DataArray, radius_km: float) -> xr.DataArray:
         around = np.pad(values, ((0, 0), (1, 1)), mode="wrap") if wraps else values
         lowest = minimum_filter(np.where(np.isnan(around), np.inf, around), 3, mode="nearest")
         lowest = lowest[:, 1:-1] if wraps else lowest
+        at_pole: dict[tuple[int, float], float] = {}  # where all columns are one place
         for y, x in np.argwhere(values == lowest):
-            depths[t, y, x] = contour_depth(values, latitude, longitude, (y, x), radius_km, wraps)
+            place = int(y), float(values[y, x])
+            if place not in at_pole:
+                depth = contour_depth(values, latitude, longitude, (y, x), radius_km, wraps)
+                if abs(latitude[y]) > 90.0 - POLE:
+                    at_pole[place] = depth
+                depths[t, y, x] = depth
+            else:
+                depths[t, y, x] = at_pole[place]
     return xr.DataArray(depths, dims=AXES, coords={axis: pressure[axis] for axis in AXES})
 
 

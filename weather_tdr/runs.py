@@ -1,7 +1,6 @@
 """A run from Python: makes it stage by stage, and gives its results."""
 
 import json
-from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -62,12 +61,13 @@ class Run(Results):
         """
         config = self.config
         identity = store_identity(self.build().attrs)
-        for resume in (True, False):  # anew where a checkpoint is of other settings
-            todo = [m for m in config.train.methods if not self._is_trained(m, identity)]
-            if todo:
-                part = replace(config, train=replace(config.train, methods=todo))
-                with suppress(NotResumable) if resume else nullcontext():
-                    train_all(part, resume=resume, progress=self.progress)
+        for method in config.train.methods:
+            if not self._is_trained(method, identity):
+                part = replace(config, train=replace(config.train, methods=[method]))
+                try:
+                    train_all(part, resume=True, progress=self.progress)
+                except NotResumable:  # its checkpoint is of other settings
+                    train_all(part, progress=self.progress)
         save_config(config)
         last = {method: history.iloc[-1] for method, history in self.histories().items()}
         return pd.DataFrame(last).T.rename_axis("method").convert_dtypes()
@@ -85,7 +85,7 @@ class Run(Results):
         """Whether what is there was evaluated with these settings of maps."""
         facts = load_detector(self.folder / method).facts
         wanted = json.loads(json.dumps(asdict(self.config.maps)))
-        return "scores" in facts and facts.get("maps", wanted) == wanted
+        return "scores" in facts and bool(facts.get("maps") == wanted)
 
     def evaluate(self) -> pd.DataFrame:
         """Calibrates, scores and maps the methods that need it; returns the scores of patches."""
@@ -97,10 +97,7 @@ class Run(Results):
             for n in names
             if not is_scored(self.folder / n, identity) or not self._is_evaluated(n)
         ]
-        listed = set()
-        if (self.folder / "comparison.csv").is_file():
-            listed = set(self._comparison().index)
-        if todo or not listed >= set(names):
+        if todo or not set(self._comparison().index) >= set(names):
             evaluate_all(self.config, methods=todo, progress=self.progress)
         return self.scores()
 
@@ -118,10 +115,7 @@ class Run(Results):
         """
         identity = store_identity(self.build().attrs)
         score_network(self.config, network, name, data)
-        listed: list[str] = []
-        if (self.folder / "comparison.csv").is_file():
-            listed = list(self._comparison().index)
-        names = dict.fromkeys([*listed, name])
+        names = dict.fromkeys([*self._comparison().index, name])
         compare(self.folder, [n for n in names if is_scored(self.folder / n, identity)])
         return self.scores()
 

@@ -73,7 +73,7 @@ def published(results: pd.DataFrame | None = None) -> pd.DataFrame:
 
 def beside(known: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     """Those of published numbers that `published(results)` gives."""
-    keys = ["dataset", "imbalance", "network"]
+    keys = [key for key in ("dataset", "imbalance", "network") if key in results]
     shown = results[keys].drop_duplicates()
     shown["dataset"] = shown["dataset"].str.replace("_jpeg", "")
     shown["imbalance"] = shown["imbalance"].astype(float)

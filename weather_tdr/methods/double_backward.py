@@ -15,7 +15,7 @@ from weather_tdr.methods.lookahead import (
 )
 from weather_tdr.methods.losses import Loss, losses_of
 from weather_tdr.methods.randomness import Randomness
-from weather_tdr.methods.sample_slopes import frozen_again
+from weather_tdr.methods.sample_slopes import frozen_again, plain_attention
 
 
 def double_backward(
@@ -43,7 +43,7 @@ def double_backward(
     """
     params = trainable(model)
     w = weights.detach().clone().requires_grad_()
-    with eager(model), random.again(model):
+    with eager(model), random.again(model), plain_attention(batch.patches):
         state = {**params, **frozen_again(model, buffers)}
         losses = losses_of(loss, logits_at(model, state, batch.patches), batch.labels)
     total = (w[batch.groups] * scale * losses).sum()

@@ -122,7 +122,8 @@ def sample_differences(
             k: p.detach().clone().add_(v[k], alpha=sign * step) for k, p in trainable(model).items()
         }
         whole = torch.autocast(batch.patches.device.type, enabled=False)
-        with torch.no_grad(), random.again(model), eager(model), whole:
+        same = plain_attention(batch.patches)
+        with torch.no_grad(), random.again(model), eager(model), whole, same:
             state = {**moved, **frozen_again(model, buffers)}
             values.append(losses_of(loss, logits_at(model, state, batch.patches), batch.labels))
     return (values[0] - values[1]) / (2 * step)

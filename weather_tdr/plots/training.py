@@ -108,7 +108,7 @@ def _draw_directions(
     axes.axhline(0, color="0.6", linewidth=0.8)
 
 
-def methods_figure(results: pd.DataFrame, scores: Sequence[str], title: str) -> Figure:
+def methods_figure(results: pd.DataFrame, scores: str | Sequence[str], title: str) -> Figure:
     """Each method's scores: every seed, mean and standard deviation; best above.
 
     Args:
@@ -116,6 +116,7 @@ def methods_figure(results: pd.DataFrame, scores: Sequence[str], title: str) -> 
         scores: columns to show, a panel each; the first one orders the methods.
         title: of the figure.
     """
+    scores = [scores] if isinstance(scores, str) else list(scores)
     settings = list(dict.fromkeys(results["imbalance"]))
     methods = by_score(results, scores[0])[::-1]
     row = max(0.34, 0.13 * len(settings))
