@@ -176,6 +176,15 @@ def _client(cluster: Cluster) -> Iterator[Any]:
         yield client
 
 
+def has_memory(cluster: Cluster) -> bool:
+    """Whether `queue` or dask's own settings tell the memory of a job of a batch queue."""
+    import dask
+    import dask_jobqueue  # noqa: F401  (which sets defaults)
+
+    told = dask.config.get(f"jobqueue.{cluster.where}.memory", None)
+    return bool(cluster.queue.get("memory") or told)
+
+
 def _batch_queue(where: str, arguments: Mapping[str, Any]) -> Any:
     try:
         import dask_jobqueue
@@ -184,4 +193,11 @@ def _batch_queue(where: str, arguments: Mapping[str, Any]) -> Any:
             f"`cluster.where: {where}` needs dask-jobqueue, which is not installed. "
             'Install it with `pip install "weather-tdr[cluster]"`.'
         ) from error
-    return getattr(dask_jobqueue, QUEUES[where])(**{"cores": 1, "processes": 1, **arguments})
+    try:
+        return getattr(dask_jobqueue, QUEUES[where])(**{"cores": 1, "processes": 1, **arguments})
+    except (TypeError, ValueError) as error:  # a wrong key, or one that is missing
+        first = " ".join(str(error).split())
+        raise InputError(
+            f"`cluster.queue` must be arguments of dask-jobqueue's {QUEUES[where]}, `memory` of a "
+            f"job among them, got {dict(arguments)}: {first}"
+        ) from error

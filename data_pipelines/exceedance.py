@@ -6,6 +6,7 @@ what exceeds them.
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,28 @@ from data_pipelines.schema import IntArray
 from data_pipelines.settings import Exceedance
 
 DAYS_AT_ONCE = 64
+ZEROS = 2**24  # bytes written at once
 Days = npt.NDArray[np.float32]  # (day, latitude, longitude)
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> Days:
+    """A file of zeros, mapped into memory; its disk is taken first.
+
+    Raises:
+        OSError: there is no room. To write into a hole of a mapped file ends the process.
+    """
+    with path.open("wb") as file:
+        size = 4 * math.prod(shape)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for begin in range(0, size, ZEROS):
+                    file.write(bytes(min(ZEROS, size - begin)))
+        except OSError as error:
+            error.filename = str(path)
+            raise
+    return np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
 
 
 def daily_values(
@@ -44,11 +66,7 @@ def daily_values(
     days = day_of.unique()
     number = days.get_indexer(day_of)
     shape = (len(days), *field.shape[2:])
-    values: Days = (
-        np.empty(shape, dtype=np.float32)
-        if path is None
-        else np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
-    )
+    values: Days = np.empty(shape, dtype=np.float32) if path is None else _mapped(path, shape)
     combine = {"mean": np.add, "max": np.maximum, "min": np.minimum}[how]
     chunks = field.chunks[0] if field.chunks else (len(times),)
     begun, current = -1, np.zeros(field.shape[2:])

@@ -21,6 +21,7 @@ from data_pipelines.errors import InputError, unknown_name
 from data_pipelines.levels import level_of
 from data_pipelines.opening import open_files, widened
 from data_pipelines.periods import interval
+from data_pipelines.quality import UNREADABLE
 from data_pipelines.schema import FIELD_DIMS, canonical_name, duration_hours
 from data_pipelines.time_axis import time_findings
 from data_pipelines.units import newly_converted, si_units
@@ -86,9 +87,10 @@ def open_fields(
         try:
             fields.append(select_variable(dataset, name, fallback, sign=name in hemisphere_sign))
         except InputError as error:
-            if not unread:
+            lost = [found for found in unread if found.problem == UNREADABLE]
+            if not lost:
                 raise
-            raise InputError(f"{error} Not all files can be opened: {unread[0].line()}") from error
+            raise InputError(f"{error} Not all files can be opened: {lost[0].line()}") from error
     for name in hemisphere_sign:
         if name not in variables:
             raise unknown_name("`fields.hemisphere_sign`: variable", name, variables)

@@ -1,9 +1,7 @@
 """From the settings of incidents to the labels of patches: one interface, four rules."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from data_pipelines.quality import Finding, findings_of, joined, read_block
 from data_pipelines.schema import GROUPS, SPLITS, IntArray, PatchGrid, Rule
 from data_pipelines.series import is_text, label_from_series, read_series
 from data_pipelines.settings import Fields, Incidents
+from data_pipelines.writing import file_aside
 
 # Times of the fields, where patches lie, split of each time -> labels.
 Labeller = Callable[[pd.DatetimeIndex, PatchGrid, IntArray], PatchLabels]
@@ -213,7 +212,7 @@ def _exceedance_labeller(
 
     def label(times: pd.DatetimeIndex, grid: PatchGrid, split: IntArray) -> PatchLabels:
         _same_grid(field, grid, "incidents.exceedance.variable")
-        with _aside(folder) as path:
+        with file_aside(folder, "daily") as path:
             days, values, findings = daily_values(field, rule.daily, path, progress=progress)
             training = days.isin(times[split == TRAIN].floor("D"))
             limits = thresholds(days, values, training, rule, progress=progress)
@@ -261,17 +260,6 @@ def _refuse_none(labels: PatchLabels, rule: str, min_share: float, more: str = "
             f"`incidents.{rule}.min_share` must be reached by a patch, got {min_share:g}, which "
             f"none does ({near} have half of it). Lower it, or relax what counts.{more}"
         )
-
-
-@contextmanager
-def _aside(folder: Path | None) -> Iterator[Path | None]:
-    """A file in `folder` that is deleted afterwards; none without a folder."""
-    if folder is None:
-        yield None
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".daily-") as aside:
-        yield Path(aside) / "values"
 
 
 def _same_grid(field: xr.DataArray, grid: PatchGrid, name: str) -> None:

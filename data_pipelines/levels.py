@@ -9,12 +9,17 @@ from data_pipelines.units import si_units
 STANDARD_NAMES = ("air_pressure", "height", "altitude", "depth", "model_level_number")
 
 
+TOLD = "_level"  # attribute of a variable that was read from one of several files
+
+
 def level_of(field: xr.DataArray) -> str:
     """Level of a variable, such as ``85000 Pa`` or ``2 m``; empty where none with units is given.
 
     Args:
         field: a variable as the file has it.
     """
+    if TOLD in field.attrs:
+        return str(field.attrs[TOLD])
     listed = field.encoding.get("coordinates")  # of NetCDF; else of one file all share them
     found = []
     for name, axis in sorted(field.coords.items(), key=lambda item: str(item[0])):

@@ -3,7 +3,7 @@
 import glob
 import importlib.util
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 from xarray.backends import NetCDF4BackendEntrypoint
 
-from data_pipelines.coordinates import canonical_part, time_dim, without_undated
+from data_pipelines.coordinates import time_dim, without_undated
 from data_pipelines.errors import InputError
-from data_pipelines.grids import check_same_grid, check_tiles, on_shared_grids
+from data_pipelines.joining import joined_files
 from data_pipelines.proj import load_proj_first
 from data_pipelines.quality import UNREADABLE, Finding
 from data_pipelines.units import si_units
@@ -90,51 +90,14 @@ def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
         return parts[0], unread
     _same_units(parts)
     try:
-        joined = _joined(parts, names)
+        joined, repeated = joined_files(parts, names)
     except InputError:
         raise
     except (ValueError, KeyError) as error:
         raise InputError(
             f"`fields.paths`: cannot join {', '.join(map(str, files[:3]))}: {_first_line(error)}"
         ) from error
-    return joined, unread
-
-
-def _joined(parts: list[xr.Dataset], files: list[str]) -> xr.Dataset:
-    """Files side by side along time, as tiles and by variables, on one grid."""
-    parts = on_shared_grids([canonical_part(part) for part in parts])
-    groups: dict[frozenset[Hashable], list[int]] = {}
-    for k, part in enumerate(parts):
-        groups.setdefault(frozenset(part.data_vars), []).append(k)
-    joined = []
-    for members in groups.values():
-        check_tiles([parts[k] for k in members], [files[k] for k in members])
-        joined.append(_side_by_side([parts[k] for k in members]))
-    if len(joined) == 1:
-        return joined[0]
-    # Tiles may begin elsewhere than whole fields do.
-    joined = on_shared_grids([canonical_part(part) for part in joined])
-    check_same_grid(joined, [files[members[0]] for members in groups.values()])
-    return xr.merge(joined, compat="no_conflicts", join="outer", combine_attrs="override")
-
-
-def _side_by_side(parts: list[xr.Dataset]) -> xr.Dataset:
-    """Files of the same variables, which may overlap in time."""
-    try:
-        joined = xr.combine_by_coords(
-            parts, combine_attrs="override", join="outer", compat="no_conflicts",
-            data_vars="all", coords="different",
-        )  # fmt: skip
-        assert isinstance(joined, xr.Dataset)
-        return joined
-    except ValueError as error:
-        time = time_dim(parts[0])
-        if "monotonic" not in str(error) or time is None:
-            raise
-    return xr.concat(
-        parts, dim=time, data_vars="minimal", coords="minimal", compat="override", join="exact",
-        combine_attrs="override",
-    )  # fmt: skip
+    return joined, unread + repeated
 
 
 def _same_units(parts: list[xr.Dataset]) -> None:

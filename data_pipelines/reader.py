@@ -11,13 +11,27 @@ import zarr
 
 from data_pipelines.parts import chunk_file
 
+LEAST_MAPS, MOST_MAPS = 256, 2**14
+
+
+def most_maps() -> int:
+    """Files that may be mapped at once: each holds a handle, of which systems give few."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return LEAST_MAPS
+    handles = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if handles == resource.RLIM_INFINITY:
+        return MOST_MAPS
+    return min(max(handles // 2, 1), MOST_MAPS)
+
 
 class PatchReader:
     """Patches of a store by position, in any order.
 
     The files of the store are mapped into memory when they are first read, so that only what is
     asked for is read, and what has been read stays in the page cache of the system. Each process
-    that gets a reader maps the files itself.
+    that gets a reader maps the files itself; of many only the last ones stay mapped.
 
     Args:
         path: of a finished store; `open_store` checks it.
@@ -32,6 +46,7 @@ class PatchReader:
         self.scale = np.float32(array.attrs.get("scale_factor", 1.0))
         self.chunk = int(array.chunks[0])
         self._maps: dict[int, npt.NDArray[Any]] = {}
+        self.most = most_maps()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -62,8 +77,12 @@ class PatchReader:
         return out.astype(np.float32) * self.scale
 
     def _map(self, chunk: int) -> npt.NDArray[Any]:
+        if len(self._maps) >= self.most:
+            del self._maps[next(iter(self._maps))]  # the oldest; its file is closed
+        self._maps[chunk] = found = self._file(chunk)
+        return found
+
+    def _file(self, chunk: int) -> npt.NDArray[Any]:
         with (self.path / chunk_file(chunk)).open("rb") as handle:
             mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        found = np.frombuffer(mapped, dtype=self.dtype).reshape(self.chunk, *self.shape[1:])
-        self._maps[chunk] = found
-        return found
+        return np.frombuffer(mapped, dtype=self.dtype).reshape(self.chunk, *self.shape[1:])

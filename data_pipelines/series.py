@@ -16,7 +16,7 @@ from data_pipelines.catalogue_times import refuse, times_of
 from data_pipelines.catalogues import dialect, whole_rows, with_points
 from data_pipelines.coordinates import is_latitude, time_dim
 from data_pipelines.errors import InputError, unknown_name
-from data_pipelines.labels import PatchLabels, steps_of, storm_sets
+from data_pipelines.labels import UNKNOWN, PatchLabels, steps_of, storm_sets
 from data_pipelines.limits import numbers
 from data_pipelines.opening import engine_of
 from data_pipelines.schema import GROUPS, MatchTime, PatchGrid
@@ -143,6 +143,7 @@ def label_from_series(
             "the whole region, got false. Set it."
         )
     entries = pd.DatetimeIndex(table["time"])
+    known = known & (np.asarray(kind) != UNKNOWN)  # as where another column has no value
     steps = steps_of(entries, times, match_time, "incidents.series")
     incident = np.asarray(kind) == GROUPS.index("incident")
     # Over a day without a value an incident goes on, as over one that is missing.

@@ -44,7 +44,7 @@ def split_times(
             for period in periods.get(name, ()):
                 first, last = interval(f"splits.{name}", period)
                 inside = np.asarray((times >= first) & (times <= last))
-                if (split[inside] > 0).any():
+                if not np.isin(split[inside], (0, code)).all():
                     raise InputError(
                         f"`splits.{name}` must not overlap another split, got `{period}`. "
                         "Give each date to one split."

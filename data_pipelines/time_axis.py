@@ -35,6 +35,32 @@ def time_findings(
     Raises:
         InputError: more than half of the times are repeated with other values.
     """
+    dataset, found = without_copies(dataset, variables)
+    times = pd.DatetimeIndex(dataset.indexes["time"])
+    if len(times) > 2:
+        steps = np.diff(times.to_numpy())
+        usual = np.median(steps.astype(np.int64)).astype(steps.dtype)
+        before = np.flatnonzero(steps >= 2 * usual)
+        if len(before):
+            lacking = int((steps[before] // usual - 1).sum())
+            ends = times[before[0]] + usual, times[before[-1] + 1] - usual
+            found.append(Finding("time", "missing", lacking, *(t.isoformat() for t in ends)))
+    if "expver" in dataset.coords and dataset["expver"].dims == ("time",):
+        if (preliminary := ~_is_final(dataset)).any():
+            found.append(_of_times("expver", "preliminary", times[preliminary]))
+    elif dataset.sizes.get("expver", 1) > 1:
+        found.append(_of_times("expver", "mixed", times))
+    return dataset, found
+
+
+def without_copies(
+    dataset: xr.Dataset, variables: Sequence[str] = ()
+) -> tuple[xr.Dataset, list[Finding]]:
+    """The part of `time_findings` that is about repeated times.
+
+    Raises:
+        InputError: more than half of the times are repeated with other values.
+    """
     found = []
     dataset, superseded = _final(dataset)
     if len(superseded):
@@ -50,21 +76,23 @@ def time_findings(
     if repeated.any():
         found.append(_of_times("time", "repeated", times[repeated]))
         dataset = dataset.isel(time=np.flatnonzero(~repeated))
-        times = times[~repeated]
-    if len(times) > 2:
-        steps = np.diff(times.to_numpy())
-        usual = np.median(steps.astype(np.int64)).astype(steps.dtype)
-        before = np.flatnonzero(steps >= 2 * usual)
-        if len(before):
-            lacking = int((steps[before] // usual - 1).sum())
-            ends = times[before[0]] + usual, times[before[-1] + 1] - usual
-            found.append(Finding("time", "missing", lacking, *(t.isoformat() for t in ends)))
-    if "expver" in dataset.coords and dataset["expver"].dims == ("time",):
-        if (preliminary := ~_is_final(dataset)).any():
-            found.append(_of_times("expver", "preliminary", times[preliminary]))
-    elif dataset.sizes.get("expver", 1) > 1:
-        found.append(_of_times("expver", "mixed", times))
     return dataset, found
+
+
+def joint_version(
+    versions: Sequence[xr.DataArray], times: pd.DatetimeIndex
+) -> npt.NDArray[np.str_]:
+    """The version of ERA5 of all variables together: preliminary where one of them is.
+
+    Args:
+        versions: ``expver`` of each variable along its times.
+        times: of all.
+    """
+    preliminary = np.zeros(len(times), dtype=bool)
+    for version in versions:
+        early = version.to_dataset(name="version").assign_coords(expver=version)
+        preliminary |= times.isin(version.indexes["time"][~_is_final(early)])
+    return np.where(preliminary, "0005", "0001")
 
 
 def _is_final(dataset: xr.Dataset) -> npt.NDArray[np.bool_]:

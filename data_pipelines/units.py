@@ -79,8 +79,8 @@ def si_units(units: str) -> tuple[str, float, float]:
     if plain.lower() in ALONE:
         return ALONE[plain.lower()]
     factor, parts = 1.0, []
-    text = re.sub(r"\s*/\s*", " /", plain)
-    for part in re.split(r"[\s.*·]+", text):
+    given = re.split(r"[\s.*·]+", re.sub(r"\s*/\s*", " /", plain))
+    for part in given[1:] if given[0] == "1" and len(given) > 1 else given:  # 1/s is s-1
         met = re.fullmatch(r"(/?)([A-Za-z]+)(-?[1-9])?", part)
         known = _symbol(met[2]) if met else None
         if met is None or known is None:

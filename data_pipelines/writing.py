@@ -1,12 +1,18 @@
 """Files that are whole or not there: written beside their place, on disk, then renamed."""
 
+import glob
 import math
 import os
+import platform
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from data_pipelines.errors import InputError
 
@@ -98,6 +104,29 @@ def alone_in(folder: Path, name: str = LOCK) -> Iterator[None]:
         if held and name != LOCK:  # nothing is left beside a store
             path.unlink(missing_ok=True)
         os.close(handle)
+
+
+@contextmanager
+def file_aside(folder: Path | None, name: str) -> Iterator[Path | None]:
+    """A file in `folder` that is deleted afterwards; none without a folder.
+
+    What a process of this machine left that was killed goes too.
+
+    Args:
+        folder: where; it is made.
+        name: what it holds.
+    """
+    if folder is None:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    of_host = f".{name}-{platform.node()}-"
+    for old in folder.glob(f"{glob.escape(of_host)}*"):
+        number = old.name.removeprefix(of_host).split("-")[0]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{of_host}{os.getpid()}-") as aside:
+        yield Path(aside) / "values"
 
 
 def no_nan(value: Any) -> Any:

@@ -1,16 +1,20 @@
 """Where the work is done; the store comes out the same everywhere (see test_parts)."""
 
 import os
+import platform
 import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from data_pipelines.blocks import build_part
-from data_pipelines.cluster import Cluster, compute
+from data_pipelines.cluster import Cluster, compute, has_memory
 from data_pipelines.errors import InputError
+from data_pipelines.exceedance import _mapped
+from data_pipelines.writing import file_aside
 
 SBATCH = """#!/bin/bash
 # A queue of one machine: runs the script at once, beside everything else.
@@ -66,3 +70,41 @@ def test_a_batch_queue_does_the_work(tmp_path, monkeypatch):
     assert len(done_by) == 1 and done_by != {str(os.getpid())}
     script = (tmp_path / "job.sh").read_text()
     assert "#SBATCH -A climate" in script and "#SBATCH -t 00:10:00" in script
+
+
+@pytest.mark.parametrize("queue", [{}, {"mem": "4GB"}, {"memory": "4GB", "mem": 3}])
+def test_wrong_keys_of_a_queue_are_named(queue):
+    pytest.importorskip("dask_jobqueue")
+    with pytest.raises(InputError, match=r"`cluster.queue` must be arguments of .*SLURMCluster"):
+        compute(mark, None, [0], Cluster("slurm", 1, queue))
+    assert has_memory(Cluster("slurm", 1, queue)) == ("memory" in queue)
+
+
+def test_a_file_aside_is_gone_afterwards_and_so_are_those_of_the_dead(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [tmp_path / f".daily-{platform.node()}-{pid}-x" for pid in (dead.pid, os.getpid())]
+    left.append(tmp_path / ".daily-elsewhere-1-x")
+    for folder in left:
+        folder.mkdir()
+    with file_aside(tmp_path, "daily") as path:
+        path.write_bytes(b"values")
+        assert [folder.exists() for folder in left] == [False, True, True]
+    assert sorted(tmp_path.iterdir()) == sorted(left[1:])
+    with file_aside(None, "daily") as path:
+        assert path is None
+
+
+def test_a_full_disk_is_an_error_before_the_file_is_mapped(tmp_path, monkeypatch):
+    """To write into a hole of a mapped file on a full disk ends the process without a word."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    mapped = _mapped(tmp_path / "values", (3, 4, 5))
+    assert mapped.shape == (3, 4, 5) and not mapped.any()
+    assert (tmp_path / "values").stat().st_blocks * 512 >= 4 * 60  # no hole
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space") as caught:
+        _mapped(tmp_path / "more", (3, 4, 5))
+    assert caught.value.filename == str(tmp_path / "more")

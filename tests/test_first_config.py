@@ -18,7 +18,7 @@ from weather_tdr.config import read_config
 from weather_tdr.first import splits
 from weather_tdr.first.commented_yaml import Key, commented_yaml
 from weather_tdr.first.configuration import write_first_config
-from weather_tdr.first.fields import choose_patches
+from weather_tdr.first.fields import choose_patches, choose_variables
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,14 @@ def first(tmp_path, fields, **given) -> dict:
     """The values of a first configuration."""
     path = write_first_config(tmp_path / "first.yaml", [str(fields)], **given)
     return yaml.safe_load(path.read_text())
+
+
+def test_what_defines_the_incidents_may_be_a_field_that_cannot_be_used(odd_files):
+    """Marine heat waves, from a file with sea surface temperature and pressure."""
+    survey = survey_fields([str(odd_files[0])])
+    key = choose_variables(survey, without="sst")
+    assert "sst" not in key.value and "msl" in key.value
+    assert "Without sst, which defines the incidents" in key.why
 
 
 def test_it_runs_as_it_is(odd_files, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """Files whose coordinates differ in form, joined; the oracle is the field that was cut up."""
 
+import json
+
 import dask
 import numpy as np
 import pytest
@@ -97,3 +99,117 @@ def test_joining_computes_nothing(tmp_path):
     west(field.isel(time=slice(3, 6))).to_netcdf(tmp_path / "b.nc")
     with dask.config.set(scheduler=refuse):
         assert open_fields([f"{tmp_path}/*.nc"], ["msl"]).sizes["time"] == 6
+
+
+def without_computing(paths, variables):
+    """Opened fields; what is computed on the way fails."""
+
+    def refuse(*_, **__):
+        raise AssertionError("computed too early")
+
+    with dask.config.set(scheduler=refuse):
+        return open_fields(paths, variables)
+
+
+@pytest.mark.parametrize("last", ["cut", "whole"])
+def test_a_cut_of_the_same_beginning_takes_nothing_away(tmp_path, last):
+    """Whichever name comes last: both begin at the same time, at the same corner."""
+    field = make_field(LAT, LON, steps=8)
+    names = {"cut": "b" if last == "cut" else "a", "whole": "a" if last == "cut" else "b"}
+    field.isel(time=slice(0, 2)).to_netcdf(tmp_path / f"{names['cut']}.nc")
+    field.to_netcdf(tmp_path / f"{names['whole']}.nc")
+    got = open_fields([f"{tmp_path}/*.nc"], ["msl"])
+    np.testing.assert_array_equal(got.values[:, 0], field["msl"].values)
+    assert (got["time"].values == field["time"].values).all() and "findings" not in got.attrs
+    wrong = field.isel(time=slice(0, 2)) + 1  # nothing tells which is right
+    (tmp_path / f"{names['cut']}.nc").unlink()
+    wrong.to_netcdf(tmp_path / f"{names['cut']}0.nc")
+    left = open_fields([f"{tmp_path}/*.nc"], ["msl"])
+    np.testing.assert_array_equal(left.values[:, 0], field["msl"].values[2:])
+    (finding,) = json.loads(left.attrs["findings"])
+    assert (finding["problem"], finding["values"]) == ("repeated", 4)
+
+
+def test_preliminary_months_beside_final_ones_of_the_same_beginning(tmp_path):
+    field = make_field(LAT, LON, steps=8)
+    early = field.isel(time=slice(0, 4)) + 7
+    early.assign_coords(expver=("time", ["0005"] * 4)).to_netcdf(tmp_path / "b.nc")
+    final = field.isel(time=slice(0, 3))
+    final.assign_coords(expver=("time", ["0001"] * 3)).to_netcdf(tmp_path / "a.nc")
+    got = open_fields([f"{tmp_path}/*.nc"], ["msl"])
+    np.testing.assert_array_equal(got.values[:3, 0], final["msl"].values)
+    np.testing.assert_array_equal(got.values[3, 0], early["msl"].values[3])
+
+
+def test_old_and_new_files_of_era5(tmp_path):
+    """New ones have `number` and `expver`; of two variables one may be preliminary for longer."""
+    field = make_field(LAT, LON, steps=9)
+    for k, name in enumerate(("msl", "t2m")):
+        own = field.rename(msl=name) + k
+        own.isel(time=slice(0, 3)).to_netcdf(tmp_path / f"{name}_0.nc")
+        for part in (1, 2):
+            version = ["0005" if part == 2 and k else "0001"] * 3
+            new = own.isel(time=slice(3 * part, 3 * part + 3)).assign_coords(
+                number=0, expver=("time", version)
+            )
+            new.rename(time="valid_time").to_netcdf(tmp_path / f"{name}_{part}.nc")
+    got = open_fields([f"{tmp_path}/*.nc"], ["msl", "t2m"])
+    for k in range(2):
+        np.testing.assert_array_equal(got.values[:, k], field["msl"].values + k)
+    (finding,) = json.loads(got.attrs["findings"])
+    assert (finding["problem"], finding["values"]) == ("preliminary", 3)
+    assert finding["first"] == str(field["time"].values[6])[:19]
+
+
+def on_level(field, name, hpa, dim="pressure_level"):
+    axis = {dim: ((dim,), [float(hpa)], {"units": "hPa", "standard_name": "air_pressure"})}
+    return field.rename(msl=name).expand_dims({dim: 1}, axis=1).assign_coords(axis)
+
+
+@pytest.mark.parametrize("form", ["dim", "scalar"])
+def test_variables_on_levels_of_their_own(tmp_path, form):
+    field = make_field(LAT, LON, steps=4)
+    for name, hpa in (("z", 500), ("vo", 850)):
+        levelled = on_level(field + hpa, name, hpa)
+        if form == "scalar":
+            levelled = levelled.isel(pressure_level=0)
+        for part in range(2):
+            chosen = levelled.isel(time=slice(2 * part, 2 * part + 2))
+            chosen.to_netcdf(tmp_path / f"{name}_{part}.nc")
+    got = without_computing([f"{tmp_path}/*.nc"], ["z", "vo"])
+    for k, hpa in enumerate((500, 850)):
+        np.testing.assert_array_equal(got.values[:, k], (field["msl"] + hpa).values)
+    assert got["level"].values.tolist() == ["50000 Pa", "85000 Pa"]
+    other = on_level(field + 9, "z", 850).assign_coords(
+        time=field["time"] + np.timedelta64(30, "D")
+    )
+    other.to_netcdf(tmp_path / "z_2.nc")
+    with pytest.raises(InputError, match=r"`z` must have one .* in all files, got 50.* 85"):
+        open_fields([f"{tmp_path}/z*.nc"], ["z"])
+
+
+def test_heights_of_two_and_ten_metres(tmp_path):
+    field = make_field(LAT, LON, steps=4)
+    for name, metres in (("tas", 2.0), ("uas", 10.0)):
+        own = field.rename(msl=name).assign_coords(height=metres)
+        own["height"].attrs = {"units": "m", "standard_name": "height", "positive": "up"}
+        own.to_netcdf(tmp_path / f"{name}.nc")
+    got = without_computing([f"{tmp_path}/*.nc"], ["tas", "uas"])
+    assert got["level"].values.tolist() == ["2 m", "10 m"]
+
+
+def test_files_may_hold_different_variables(tmp_path):
+    """Nothing is computed to put them together, and a shared step at the end of a file is once."""
+    field = make_field(LAT, LON, steps=9)
+    both = field.assign(u10=field["msl"] * 2, time_bnds=("time", np.arange(9.0)))
+    both.isel(time=slice(0, 3)).to_netcdf(tmp_path / "0.nc")
+    field.isel(time=slice(3, 6)).to_netcdf(tmp_path / "1.nc")
+    field.isel(time=slice(6, 9)).to_netcdf(tmp_path / "2.nc")
+    both[["u10"]].isel(time=slice(3, 9)).to_netcdf(tmp_path / "3.nc")
+    got = without_computing([f"{tmp_path}/*.nc"], ["msl", "u10"])
+    np.testing.assert_array_equal(got.values[:, 0], field["msl"].values)
+    np.testing.assert_array_equal(got.values[:, 1], field["msl"].values * 2)
+    field.isel(time=slice(2, 4)).to_netcdf(tmp_path / "4.nc")
+    again = open_fields([f"{tmp_path}/*.nc"], ["msl", "u10"])
+    np.testing.assert_array_equal(again.values, got.values)
+    assert "findings" not in again.attrs

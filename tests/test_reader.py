@@ -11,7 +11,7 @@ from test_build import build
 from data_pipelines.errors import InputError
 from data_pipelines.image_store import write_image_store
 from data_pipelines.images import Images
-from data_pipelines.reader import PatchReader
+from data_pipelines.reader import MOST_MAPS, PatchReader, most_maps
 from data_pipelines.store import open_store
 from weather_tdr.data import StoredSamples, load_split, positions
 from weather_tdr.pipeline_benchmark import PipelineBenchmark, run_pipelines
@@ -31,6 +31,25 @@ def test_any_order_gives_what_zarr_gives(store):
     again = pickle.loads(pickle.dumps(reader))  # a worker maps the files itself
     np.testing.assert_array_equal(again.read(index[:5]), plain[index[:5]])
     assert reader.read([]).shape == (0, 4, 8, 8)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_few_files_are_mapped_at_once(store, most):
+    """Handles of files are scarce: a store of many chunks is read with those that there are."""
+    reader = PatchReader(store.encoding["source"])
+    reader.chunk = 5  # as of a store cut finer: what is mapped is another part of the file
+    index = np.random.default_rng(0).integers(0, len(reader), 300)
+    wanted = PatchReader(store.encoding["source"])
+    mapped = []
+
+    def cut(chunk):
+        mapped.append(chunk)
+        return wanted.read(np.arange(5 * chunk, min(5 * chunk + 5, len(reader))))
+
+    reader.most, reader._file = most, cut
+    np.testing.assert_array_equal(reader.read(index), wanted.read(index))
+    assert len(reader._maps) == most < len(set(mapped))
+    assert 1 <= most_maps() <= MOST_MAPS
 
 
 def test_packed_images(tmp_path):

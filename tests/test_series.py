@@ -220,3 +220,17 @@ def test_bad_series(tmp_path):
     (tmp_path / "bad.nc").write_text("no file of fields")
     with pytest.raises(InputError, match="cannot open"):
         read_series(Series(str(tmp_path / "bad.nc"), "tp"))
+
+
+def test_times_that_another_column_leaves_undecided_are_unknown(tmp_path):
+    """Not normal: nobody knows whether they are incidents."""
+    days = pd.date_range("2001-01-01", periods=4)
+    (tmp_path / "r.csv").write_text(
+        "time,tp,wind\n2001-01-01,12,9\n2001-01-02,12,\n2001-01-03,2,\n2001-01-04,12,1\n"
+    )
+    table = read_series(Series(str(tmp_path / "r.csv"), "tp"))
+    where = {"tp": {"min": 10.0}, "wind": {"min": 5.0}}
+    kind = kinds_of(table, Incidents(rule="series", where=where), others="background")
+    got = label_from_series(table, kind, table["tp"].notna().to_numpy(), days, GRID, "day")
+    assert got.table["step"].tolist() == [0]
+    assert np.flatnonzero(got.unlabelled).tolist() == [1]  # 2001-01-03 is none, whatever the wind

@@ -129,3 +129,13 @@ def test_years_months_days_and_times_are_read():
         ("2001-02-03T00:00Z/2001-02-04T01:00+01:00", "2001-02-04 00:00"),
     ):
         assert interval("k", text)[1].floor("us") == pd.Timestamp(last)
+
+
+def test_intervals_of_one_split_may_overlap_and_those_of_two_may_not():
+    overlapping = {**PERIODS, "train": ["2001-01-01/2001-01-20", "2001-01-15/2001-01-31"]}
+    gap = pd.Timedelta(days=1)
+    np.testing.assert_array_equal(
+        split_times(TIMES, overlapping, gap), split_times(TIMES, PERIODS, gap)
+    )
+    with pytest.raises(InputError, match=r"must not overlap another split, got `2001-01-25"):
+        split_times(TIMES, {**PERIODS, "validation": ["2001-01-25/2001-02-10"]}, gap)

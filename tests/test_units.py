@@ -62,6 +62,12 @@ def fields_of(path, name, standard, units, values, steps=4):
     return open_fields([path], [name])
 
 
+@pytest.mark.parametrize("units", ["1/s", "1 / s", "1 s-1", "s**-1", "s^-1"])
+def test_one_over_a_unit_is_its_inverse(units):
+    assert si_units(units) == ("s-1", 1.0, 0.0)
+    assert si_units("1") == ("1", 1.0, 0.0) and si_units("1/hPa") == ("Pa-1", 0.01, 0.0)
+
+
 @pytest.mark.parametrize(
     ("standard", "units", "values", "factor"),
     [

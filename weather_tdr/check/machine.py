@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import psutil
 import torch
 
-from data_pipelines.cluster import QUEUES, Cluster
+from data_pipelines.cluster import QUEUES, Cluster, cores, has_memory
 from data_pipelines.errors import InputError
 from weather_tdr.data import FREE_SHARE
 from weather_tdr.devices import pick_device
@@ -25,7 +25,7 @@ TIMED_STEPS = 10  # the fastest counts, as others may use the machine
 SAMPLE_BYTES = 40  # of what the store keeps of a sample besides its patch
 
 
-def check_disk(folder: Path, patch_bytes: int, samples: int, facts: Facts) -> None:
+def check_disk(folder: Path, patch_bytes: int, samples: int, facts: Facts, aside: int = 0) -> None:
     """Compares what the patch store takes with what is free where it goes.
 
     Args:
@@ -33,13 +33,15 @@ def check_disk(folder: Path, patch_bytes: int, samples: int, facts: Facts) -> No
         patch_bytes: of all patches.
         samples: of the store.
         facts: takes rows and errors.
+        aside: bytes of what lies there while the store is built.
     """
-    needed = patch_bytes + SAMPLE_BYTES * samples
+    needed = aside + patch_bytes + SAMPLE_BYTES * samples
     place = folder.absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    facts.add("disk", f"{bytes_text(needed)} for the patch store, {bytes_text(free)} free")
+    part = f", {bytes_text(aside)} of it for daily values until it is built" if aside else ""
+    facts.add("disk", f"{bytes_text(needed)} for the patch store{part}, {bytes_text(free)} free")
     if needed > free:
         facts.fail(
             f"`output` must be on a disk with room for the patch store, got {bytes_text(free)} "
@@ -67,7 +69,7 @@ def check_memory(train_bytes: int, facts: Facts) -> None:
 
 def check_workers(cluster: Cluster, facts: Facts) -> None:
     """Whether the workers that build can be had; a batch queue is not asked."""
-    cores = len(os.sched_getaffinity(0))
+    here = cores()
     if cluster.where.startswith(("tcp://", "tls://")):
         address = urlsplit(cluster.where)
         try:
@@ -85,13 +87,18 @@ def check_workers(cluster: Cluster, facts: Facts) -> None:
                 f"`cluster.where: {cluster.where}` needs dask-jobqueue, which is not installed. "
                 'Install it with `pip install "weather-tdr[cluster]"`.'
             )
+        elif not has_memory(cluster):
+            facts.fail(
+                "`cluster.queue` must hold the `memory` of a job, such as 4GB, got "
+                f"{cluster.queue}."
+            )
         if shutil.which(SUBMIT[cluster.where]) is None:
             facts.fail(
                 f"`cluster.where: {cluster.where}` needs the command {SUBMIT[cluster.where]}, "
                 "which is not on this machine. Start from a login node of the cluster."
             )
     else:
-        facts.add("workers", f"{cluster.number} {cluster.where}, {cores} cores here")
+        facts.add("workers", f"{cluster.number} {cluster.where}, {here} cores here")
 
 
 def check_training(model: PatchNet, shape: tuple[int, ...], train: Train, samples: int,

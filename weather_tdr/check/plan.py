@@ -86,9 +86,12 @@ def check_plan(config: Config, facts: Facts) -> tuple[StorePlan, Codes] | None:
         facts.fail(error)
         codes, dropped = plan.samples["split"].astype(np.int8), {}
     _tell_splits(plan, codes, dropped, facts)
-    check_values(plan, facts)
-    if config.quality.strict and facts.warnings:
-        facts.warn("`quality.strict` makes what is wrong with fields an error of the build.")
+    wrong = [*findings_of(fields), *plan.labels.findings, *check_values(plan, facts)]
+    if config.quality.strict and wrong:
+        facts.fail(
+            f"`quality.strict` allows no finding, got {len(wrong)}, the first: {wrong[0].line()}. "
+            "Mend the fields, or leave it out."
+        )
     return None if facts.errors else (plan, codes)
 
 

@@ -9,17 +9,20 @@ from data_pipelines.survey import sampled_steps
 from weather_tdr.facts import Facts
 
 
-def check_values(plan: StorePlan, facts: Facts) -> None:
+def check_values(plan: StorePlan, facts: Facts) -> list[Finding]:
     """Reads a few time steps, and says how many patches their missing values cost.
 
     Args:
         plan: of the store.
         facts: takes warnings and errors.
+
+    Returns:
+        What is wrong with the values.
     """
     listing = plan.listing
     steps = sampled_steps(np.flatnonzero(listing.split > 0))
     if not len(steps):
-        return
+        return []
     findings: list[Finding] = []
     lows, highs, lost = [], [], []
     for step in steps.tolist():
@@ -30,7 +33,8 @@ def check_values(plan: StorePlan, facts: Facts) -> None:
         lows.append(np.where(known, block, np.inf).min(axis=(0, 2, 3)))
         highs.append(np.where(known, block, -np.inf).max(axis=(0, 2, 3)))
     looked = f"the {len(steps)} times that were looked at"
-    for one in joined(findings):
+    findings = joined(findings)
+    for one in findings:
         facts.warn(f"{one.variable}: {one.values} {one.problem} values at {looked}.")
     share = float(np.mean(lost))
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
@@ -52,3 +56,4 @@ def check_values(plan: StorePlan, facts: Facts) -> None:
         )
     for name in plan.fields["variable"].values[low == high]:
         facts.warn(f"{name} is the same everywhere at {looked}; the build refuses a constant.")
+    return findings

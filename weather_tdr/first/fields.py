@@ -55,7 +55,7 @@ def choose_variables(survey: FieldsSurvey, without: str = "") -> Key:
                      f"{v.units or 'no units'})" for v in order) + "."  # fmt: skip
     left = [v.name for v in good if v not in chosen]
     if without and others:
-        left.remove(without)
+        left = [name for name in left if name != without]
         why += f" Without {without}, which defines the incidents and would give them away."
     if left:
         why += f" Not taken, to keep it small: {some(left)}."
