@@ -9,7 +9,7 @@ import functools
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import xarray as xr
 
 from data_pipelines.coordinates import canonical_coordinates
 from data_pipelines.errors import InputError, unknown_name
+from data_pipelines.joining import Wanted, refused
 from data_pipelines.levels import level_of
 from data_pipelines.opening import open_files, widened
 from data_pipelines.periods import interval
@@ -67,19 +68,17 @@ def open_fields(
         InputError: a file or variable is missing, no file can be opened, or the grid is not
             regular.
     """
-    opened, unread = open_files(paths)
-    dataset = canonical_coordinates(opened)
-    if period:
-        dataset = _within(dataset, period, lags, name_of_period)
     named = {*variables, *map(canonical_name, (*variables, *standard_names))} - {""}
-    dataset, findings = time_findings(
-        dataset,
-        [
-            str(k)
-            for k, v in dataset.data_vars.items()
-            if k in named or canonical_name(v.attrs.get("standard_name", "")) in named
-        ],
-    )
+    wanted = Wanted(frozenset(named))
+    if period:
+        first, last = interval(name_of_period, period)
+        first += pd.Timedelta(hours=min(lag_hours(lag) for lag in lags))
+        wanted = replace(wanted, period=(first, last))
+    opened, unread = open_files(paths, wanted)
+    dataset = canonical_coordinates(opened)
+    if wanted.period:
+        dataset = _within(dataset, wanted.period, period, name_of_period)
+    dataset, findings = time_findings(dataset, wanted.of(dataset))
     findings = unread + findings
     fields = []
     for i, name in enumerate(variables):
@@ -107,10 +106,10 @@ def open_fields(
     return stacked.assign_coords({"variable": names, **described})
 
 
-def _within(dataset: xr.Dataset, period: str, lags: Sequence[str], name: str) -> xr.Dataset:
-    first, last = interval(name, period)
-    reach = pd.Timedelta(hours=min(lag_hours(lag) for lag in lags))
-    inside = dataset.sel(time=slice(first + reach, last))
+def _within(
+    dataset: xr.Dataset, ends: tuple[pd.Timestamp, pd.Timestamp], period: str, name: str
+) -> xr.Dataset:
+    inside = dataset.sel(time=slice(*ends))
     if inside.sizes["time"] == 0:
         times = dataset.indexes["time"]
         raise InputError(
@@ -156,6 +155,8 @@ def select_variable(
             )
         if wanted != canonical_name(name):
             log.info("`%s` is read from `%s`, which has its standard name", name, key)
+    elif reason := refused(dataset, name):
+        raise InputError(reason)
     else:
         raise unknown_name("`fields.variables`: variable", name, map(str, dataset.data_vars))
     field = dataset[key]

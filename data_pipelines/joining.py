@@ -1,32 +1,79 @@
 """Joins the data sets of several files: along time, as tiles of a grid, and by variables."""
 
+import json
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
 from data_pipelines.coordinates import canonical_part, time_dim
 from data_pipelines.errors import InputError
 from data_pipelines.grids import AXES, check_same_grid, check_tiles, on_shared_grids
-from data_pipelines.levels import TOLD, level_of
+from data_pipelines.levels import TOLD, is_vertical, level_of
 from data_pipelines.quality import Finding
+from data_pipelines.schema import canonical_name
 from data_pipelines.time_axis import joint_version, without_copies
 
+REFUSED = "_refused"  # attribute: variable -> why it was left out, as JSON
+PLACED = {"time", *AXES}  # dims of a field
 FLAT = ("time", *AXES, "expver")  # dims that fields keep, however short
 
 
-def joined_files(parts: list[xr.Dataset], files: list[str]) -> tuple[xr.Dataset, list[Finding]]:
+@dataclass(frozen=True)
+class Wanted:
+    """What will be asked for of files that are joined.
+
+    Attributes:
+        names: of variables, or their standard names; none: all of them.
+        period: first and last time; None: all times.
+    """
+
+    names: frozenset[str] = frozenset()
+    period: tuple[pd.Timestamp, pd.Timestamp] | None = None
+
+    def of(self, dataset: xr.Dataset) -> list[str]:
+        """The variables of a data set that will be asked for."""
+        return [
+            str(name)
+            for name, field in dataset.data_vars.items()
+            if not self.names
+            or name in self.names
+            or canonical_name(str(field.attrs.get("standard_name", ""))) in self.names
+        ]
+
+    def inside(self, times: pd.DatetimeIndex) -> npt.NDArray[np.bool_]:
+        """Which of these times will be asked for."""
+        if self.period is None:
+            return np.ones(len(times), dtype=bool)
+        return np.asarray((times >= self.period[0]) & (times <= self.period[1]))
+
+
+def joined_files(
+    parts: list[xr.Dataset], files: list[str], wanted: Wanted
+) -> tuple[xr.Dataset, list[Finding]]:
     """Files side by side along time, as tiles and by variables, on one grid.
 
-    Each variable is joined over the files that have it, then all are put beside each other: nothing
-    is computed for it, but where copies of a time are compared.
+    Each field is joined over the files that have it, then all are put beside each other: nothing
+    is computed for it, but where copies of a time are compared. What has no time is taken from the
+    first file that has it; what has a time and no place, such as bounds of time, is left out. A
+    field of several levels is left out, and told by `refused` when it is asked for.
+
+    Raises:
+        InputError: they are on several grids, or there is no other field.
     """
     parts = _versioned(on_shared_grids([canonical_part(part) for part in parts]))
-    parts = _at_one_level(parts, files)
+    parts, reasons = _at_one_level([_fields_of(part) for part in parts], files)
     holders: dict[Hashable, tuple[int, ...]] = {}
+    others: dict[Hashable, xr.DataArray] = {}
     for k, part in enumerate(parts):
-        for name in part.data_vars:
-            holders[name] = (*holders.get(name, ()), k)
+        for name, field in part.data_vars.items():
+            if "time" in field.dims or "time" not in part.dims:
+                holders[name] = (*holders.get(name, ()), k)
+            else:
+                others.setdefault(name, field)
     groups: dict[tuple[int, ...], list[Hashable]] = {}
     for name, members in holders.items():
         groups.setdefault(members, []).append(name)
@@ -35,31 +82,66 @@ def joined_files(parts: list[xr.Dataset], files: list[str]) -> tuple[xr.Dataset,
         some = [parts[k][variables] for k in members]
         check_tiles(some, [files[k] for k in members])
         joined.append(_side_by_side(some))
-    if len(joined) == 1:
-        return joined[0], []
-    # Tiles may begin elsewhere than whole fields do.
-    joined = on_shared_grids([canonical_part(part) for part in joined])
-    check_same_grid(joined, [files[members[0]] for members in groups])
-    return _beside(joined)
+    if not joined and reasons:
+        raise InputError(next(iter(reasons.values())))
+    found: list[Finding] = []
+    if len(joined) > 1:
+        # Tiles may begin elsewhere than whole fields do.
+        joined = on_shared_grids([canonical_part(part) for part in joined])
+        check_same_grid(joined, [files[members[0]] for members in groups])
+        whole, found = _beside(joined, wanted)
+    else:
+        whole = joined[0]
+    static = {name: field for name, field in others.items() if name not in whole}
+    if static:
+        whole = whole.merge(static, compat="override", join="left")
+    return whole.assign_attrs({REFUSED: json.dumps(reasons)} if reasons else {}), found
 
 
-def _beside(joined: list[xr.Dataset]) -> tuple[xr.Dataset, list[Finding]]:
+def refused(dataset: xr.Dataset, name: str) -> str:
+    """Why a variable could not be joined, empty where it could."""
+    return str(json.loads(dataset.attrs.get(REFUSED, "{}")).get(name, ""))
+
+
+def _fields_of(part: xr.Dataset) -> xr.Dataset:
+    """A file without what has a time and no place; all of it where nothing has a place."""
+    if not any(set(field.dims) >= PLACED for field in part.data_vars.values()):
+        return part
+    loose = [
+        name
+        for name, field in part.data_vars.items()
+        if "time" in field.dims and not set(AXES) <= set(field.dims)
+    ]
+    return part.drop_vars(loose)
+
+
+def _beside(joined: list[xr.Dataset], wanted: Wanted) -> tuple[xr.Dataset, list[Finding]]:
     """Data sets of different variables as one; a time that one of them repeats is there once."""
     found: list[Finding] = []
     once, versions = [], []
     for part in joined:
-        if "time" in part.dims and part.indexes["time"].has_duplicates:
-            part, repeated = without_copies(part.sortby("time"))
+        times = part.indexes.get("time")
+        if isinstance(times, pd.DatetimeIndex) and times.has_duplicates:
+            part, repeated = _once(part.sortby("time"), wanted)
             found += [finding for finding in repeated if finding not in found]
         if "expver" in part.coords and part["expver"].dims == ("time",):
             versions.append(part["expver"])
             part = part.drop_vars("expver")
         once.append(part)
     merged = xr.merge(once, compat="no_conflicts", join="outer", combine_attrs="override")
-    if versions:
-        version = joint_version(versions, pd.DatetimeIndex(merged.indexes["time"]))
+    if versions and isinstance(merged.indexes["time"], pd.DatetimeIndex):
+        version = joint_version(versions, merged.indexes["time"])
         merged = merged.assign_coords(expver=("time", version))
     return merged, found
+
+
+def _once(part: xr.Dataset, wanted: Wanted) -> tuple[xr.Dataset, list[Finding]]:
+    """Each time once; what nobody will ask for is not compared."""
+    times = pd.DatetimeIndex(part.indexes["time"])
+    names = wanted.of(part)
+    looked = wanted.inside(times) if names else np.zeros(len(times), dtype=bool)
+    part = part.isel(time=np.flatnonzero(looked | ~times.duplicated()))
+    return without_copies(part, names, even_most=True) if names else (part, [])
 
 
 def _versioned(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
@@ -77,37 +159,60 @@ def _versioned(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
     return versioned
 
 
-def _at_one_level(parts: Sequence[xr.Dataset], files: Sequence[str]) -> list[xr.Dataset]:
+def _at_one_level(
+    parts: Sequence[xr.Dataset], files: Sequence[str]
+) -> tuple[list[xr.Dataset], dict[str, str]]:
     """Drops what has one value in each file, such as its level, and other values in others.
 
-    The level stays as an attribute of the variable, where `levels.level_of` finds it.
+    The level stays as an attribute of the variable, where `levels.level_of` finds it. A variable
+    with another level in another file is left out.
 
-    Raises:
-        InputError: a variable has another level in another file.
+    Returns:
+        The files, and why a variable was left out.
     """
-    known: dict[tuple[Hashable, Hashable], tuple[str, str]] = {}
-    flat = []
+    known: dict[tuple[Hashable, str], tuple[str, str]] = {}
+    reasons: dict[str, str] = {}
     for part, file in zip(parts, files, strict=True):
-        single = [d for d in part.dims if d not in FLAT and part.sizes[d] == 1]
-        told = {}
         for name, field in part.data_vars.items():
-            level = level_of(field)
-            told[name] = field.assign_attrs({TOLD: level})
-            values = {d: str(field[d].values[0]) for d in single if d in field.dims}
-            for key, value in {**values, "level": level}.items():
-                before = known.setdefault((name, key), (value, file)) if value else (value, file)
-                if before[0] != value:
-                    raise InputError(
-                        f"`fields.paths`: variable `{name}` must have one `{key}` in all files, "
-                        f"got {before[0]} in {before[1]} and {value} in {file}. Give those of one, "
-                        "or rename the variable in the others."
+            if not set(field.dims) >= PLACED:
+                continue
+            values = {"level": level_of(field)}
+            for d in field.dims:
+                if d not in FLAT and field.sizes[d] == 1 and not is_vertical(field[d]):
+                    values[f"`{d}`"] = _plain(field[d])
+            for key, value in values.items():
+                if not value:
+                    continue
+                before, first = known.setdefault((name, key), (value, file))
+                if before != value:
+                    reasons.setdefault(
+                        str(name),
+                        f"`fields.paths`: variable `{name}` must have one {key} in all files, got "
+                        f"{before} in {first} and {value} in {file}. Give those of one, or rename "
+                        "the variable in the others.",
                     )
+    flat = []
+    for part in parts:
+        told = {
+            name: field.assign_attrs({TOLD: known.get((name, "level"), ("", ""))[0]})
+            for name, field in part.data_vars.items()
+            if name not in reasons
+        }
         version = part.coords.get("expver")
-        part = part.assign(told).isel(dict.fromkeys(single, 0), drop=True).reset_coords(drop=True)
+        single = [d for d in part.dims if d not in FLAT and part.sizes[d] == 1]
+        part = part.drop_vars([name for name in reasons if name in part]).assign(told)
+        part = part.isel({d: 0 for d in single if d in part.dims}, drop=True)
+        part = part.reset_coords(drop=True)
         if version is not None and version.dims == ("time",):
             part = part.assign_coords(expver=version)
         flat.append(part)
-    return flat
+    return flat, reasons
+
+
+def _plain(axis: xr.DataArray) -> str:
+    """The one value of an axis, such as 500 and 500.0, which are one."""
+    value = axis.to_numpy().ravel()[0]
+    return f"{float(value):g}" if axis.dtype.kind in "fiu" else str(value)
 
 
 def _side_by_side(parts: list[xr.Dataset]) -> xr.Dataset:

@@ -24,7 +24,7 @@ def level_of(field: xr.DataArray) -> str:
     found = []
     for name, axis in sorted(field.coords.items(), key=lambda item: str(item[0])):
         belongs = name in field.dims or listed is None or str(name) in str(listed).split()
-        if belongs and axis.size == 1 and axis.dtype.kind in "fiu" and _is_vertical(axis):
+        if belongs and axis.size == 1 and axis.dtype.kind in "fiu" and is_vertical(axis):
             si, factor, offset = si_units(str(axis.attrs["units"]))
             value = float(np.asarray(axis.to_numpy()).ravel()[0]) * factor + offset
             if np.isfinite(value):
@@ -32,7 +32,8 @@ def level_of(field: xr.DataArray) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def _is_vertical(axis: xr.DataArray) -> bool:
+def is_vertical(axis: xr.DataArray) -> bool:
+    """Whether an axis says that it is vertical, and in which units."""
     told = axis.attrs
     if not told.get("units"):
         return False

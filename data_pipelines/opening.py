@@ -13,7 +13,7 @@ from xarray.backends import NetCDF4BackendEntrypoint
 
 from data_pipelines.coordinates import time_dim, without_undated
 from data_pipelines.errors import InputError
-from data_pipelines.joining import joined_files
+from data_pipelines.joining import Wanted, joined_files
 from data_pipelines.proj import load_proj_first
 from data_pipelines.quality import UNREADABLE, Finding
 from data_pipelines.units import si_units
@@ -45,12 +45,16 @@ def files_of(paths: Sequence[str | Path]) -> list[str | Path]:
     return found
 
 
-def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
+def open_files(
+    paths: Sequence[str | Path], wanted: Wanted | None = None
+) -> tuple[xr.Dataset, list[Finding]]:
     """Opens files lazily and joins them; those that cannot be opened are left out and reported.
 
     Args:
         paths: NetCDF or GRIB files, also by patterns, or one Zarr store, on disk or by its
             address.
+        wanted: what will be asked for of several files, by default all: other copies of a time
+            are not compared.
 
     Returns:
         All variables, in the same units, and the findings. Of one file the coordinates are as
@@ -90,7 +94,7 @@ def open_files(paths: Sequence[str | Path]) -> tuple[xr.Dataset, list[Finding]]:
         return parts[0], unread
     _same_units(parts)
     try:
-        joined, repeated = joined_files(parts, names)
+        joined, repeated = joined_files(parts, names, wanted or Wanted())
     except InputError:
         raise
     except (ValueError, KeyError) as error:

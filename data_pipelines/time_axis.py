@@ -54,9 +54,14 @@ def time_findings(
 
 
 def without_copies(
-    dataset: xr.Dataset, variables: Sequence[str] = ()
+    dataset: xr.Dataset, variables: Sequence[str] = (), *, even_most: bool = False
 ) -> tuple[xr.Dataset, list[Finding]]:
     """The part of `time_findings` that is about repeated times.
+
+    Args:
+        dataset: with an ascending coordinate ``time``.
+        variables: that count where copies are compared; by default all.
+        even_most: copies are compared also where most times have some.
 
     Raises:
         InputError: more than half of the times are repeated with other values.
@@ -65,7 +70,7 @@ def without_copies(
     dataset, superseded = _final(dataset)
     if len(superseded):
         found.append(_of_times("expver", "mixed", superseded))
-    dataset = _without_equal_copies(dataset, variables)
+    dataset = _without_equal_copies(dataset, variables, even_most)
     times = pd.DatetimeIndex(dataset.indexes["time"])
     repeated = times.duplicated(keep=False)
     if repeated.sum() > len(times) / 2:
@@ -113,12 +118,14 @@ def _final(dataset: xr.Dataset) -> tuple[xr.Dataset, pd.DatetimeIndex]:
     return dataset.isel(time=np.flatnonzero(~superseded)), times[superseded]
 
 
-def _without_equal_copies(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
+def _without_equal_copies(
+    dataset: xr.Dataset, variables: Sequence[str], even_most: bool
+) -> xr.Dataset:
     """Leaves one of the copies of a time that are equal, unless most of all times are repeated."""
     times = pd.DatetimeIndex(dataset.indexes["time"])
     later = np.flatnonzero(times.duplicated())
     most = times.duplicated(keep=False).sum() > len(times) / 2
-    if not len(later) or (most and len(later) > COMPARED):
+    if not len(later) or (most and len(later) > COMPARED and not even_most):
         return dataset
     first = times.searchsorted(times[later])
     part = dataset[list(variables)] if variables else dataset

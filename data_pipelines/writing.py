@@ -1,9 +1,9 @@
 """Files that are whole or not there: written beside their place, on disk, then renamed."""
 
-import glob
 import math
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -121,9 +121,9 @@ def file_aside(folder: Path | None, name: str) -> Iterator[Path | None]:
         return
     folder.mkdir(parents=True, exist_ok=True)
     of_host = f".{name}-{platform.node()}-"
-    for old in folder.glob(f"{glob.escape(of_host)}*"):
-        number = old.name.removeprefix(of_host).split("-")[0]
-        if number.isdigit() and not psutil.pid_exists(int(number)):
+    for old in folder.glob(f".{name}-*"):
+        number = re.fullmatch(rf"{re.escape(of_host)}(\d+)-[^-]+", old.name)
+        if number is not None and not psutil.pid_exists(int(number[1])):
             shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{of_host}{os.getpid()}-") as aside:
         yield Path(aside) / "values"

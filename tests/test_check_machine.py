@@ -1,6 +1,8 @@
 """What `check` says of the machine, and of a build that would be refused."""
 
 import os
+import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,9 +10,9 @@ import xarray as xr
 from conftest import write_config
 
 from data_pipelines.cluster import Cluster
-from weather_tdr.check.machine import check_disk, check_workers
+from weather_tdr.check.machine import check_workers
 from weather_tdr.cli import main
-from weather_tdr.facts import Facts
+from weather_tdr.facts import Facts, bytes_text
 
 
 def test_cores_are_counted_on_systems_without_affinity(monkeypatch):
@@ -28,11 +30,23 @@ def test_a_batch_queue_needs_the_memory_of_a_job():
         assert any("must hold the `memory` of a job" in error for error in facts.errors) == told
 
 
-def test_daily_values_need_their_disk(tmp_path):
-    facts = Facts()
-    check_disk(tmp_path, 10, 1, facts, aside=2**62)
-    assert any("room for the patch store" in error for error in facts.errors)
-    assert "of it for daily values until it is built" in facts.text()
+def test_daily_values_need_their_disk(small_files, tmp_path, capsys, monkeypatch):
+    """Looked at before anything else of the labels, which a large archive is not read for."""
+    config = write_config(tmp_path, tmp_path / "runs", small_files)
+    text = config.read_text().replace("  where: {deepening_bergeron: {min: 1.0}}\n", "")
+    text = text.replace(
+        f"  catalogue: {small_files[1]}\n", "  rule: exceedance\n  exceedance: {variable: msl}\n"
+    )
+    config.write_text(text)
+    monkeypatch.setattr("weather_tdr.check.plan.READ_AT_MOST", 10)
+    main(["check", str(config)])
+    days, points = 23, 37 * 72  # with a lag of a day
+    assert f"{bytes_text(4 * days * points)} on disk while labels" in capsys.readouterr().out
+    free = 4 * days * points - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(SystemExit):
+        main(["check", str(config)])
+    assert "room for daily values" in capsys.readouterr().out
 
 
 def test_what_strict_refuses_check_refuses_too(small_files, tmp_path, capsys):

@@ -84,7 +84,7 @@ def test_a_file_aside_is_gone_afterwards_and_so_are_those_of_the_dead(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left = [tmp_path / f".daily-{platform.node()}-{pid}-x" for pid in (dead.pid, os.getpid())]
-    left.append(tmp_path / ".daily-elsewhere-1-x")
+    left.append(tmp_path / f".daily-{platform.node()}-{dead.pid}-1-x")  # of a host of that name
     for folder in left:
         folder.mkdir()
     with file_aside(tmp_path, "daily") as path:

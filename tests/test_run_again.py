@@ -189,9 +189,13 @@ def test_the_map_of_an_own_network_has_no_holes_in_its_axes(again):
     assert both.sum() == len(gone) and (found.where(both) == whole.where(both)).sum() == len(gone)
 
 
-def test_the_map_of_an_own_network_has_every_column_of_a_globe():
-    """Also where the last column of patches lies half a stride before the first."""
-    grid = PatchGrid(np.arange(88.0, -89.0, -4.0), np.arange(0.0, 360.0, 4.0), 16, 4)
+@pytest.mark.parametrize(
+    ("west", "number", "spacing"), [(0.0, 90, 4.0), (349.9, 52, 0.1), (20.3, 80, 0.11)]
+)
+def test_the_map_of_an_own_network_has_every_column(west, number, spacing):
+    """Also where the last column of a globe lies half a stride before the first."""
+    east = west + spacing * np.arange(number)
+    grid = PatchGrid(60.0 - spacing * np.arange(40), east, 16, 4)
     row, column = np.divmod(np.arange(grid.rows * grid.columns), grid.columns)
     table = pd.DataFrame(
         {
@@ -202,7 +206,7 @@ def test_the_map_of_an_own_network_has_every_column_of_a_globe():
         }
     )
     attributes = {
-        "size": 16, "stride": 4, "north": 88.0, "west": 0.0, "dlat": 4.0, "dlon": 4.0,
+        "size": 16, "stride": 4, "north": 60.0, "west": west, "dlat": grid.dlat, "dlon": grid.dlon,
         "rows": grid.rows, "columns": grid.columns,
     }  # fmt: skip
     store = xr.Dataset(attrs={"grid": attributes, "settings": {}})
@@ -214,9 +218,10 @@ def test_the_map_of_an_own_network_has_every_column_of_a_globe():
         found = patch_map(part, store)
         assert found.notnull().sum() == len(part) and found.shape == whole.shape
         for one in part.itertuples():
-            at = found.sel(latitude=one.latitude, longitude=one.longitude, method="nearest")
+            around = (one.longitude - west) % 360 + west
+            at = found.sel(latitude=one.latitude, longitude=around, method="nearest")
             assert at.item() == pytest.approx(one.score)
-            assert at["longitude"].item() == pytest.approx(one.longitude, abs=1e-5)
+            assert at["longitude"].item() % 360 == pytest.approx(one.longitude, abs=1e-5)
 
 
 def test_entries_at_the_times_of_the_fields(again):

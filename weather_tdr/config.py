@@ -14,7 +14,7 @@ from data_pipelines.groups import Groups
 from data_pipelines.images import Images
 from data_pipelines.opening import is_url
 from data_pipelines.quality import Quality
-from data_pipelines.settings import Fields, Incidents, Patches, Splits
+from data_pipelines.settings import Fields, Incidents, Patches, Splits, store_settings
 from data_pipelines.synthetic import Synthetic
 from data_pipelines.writing import write_atomically
 from weather_tdr import configs_folder
@@ -85,6 +85,12 @@ class Config:
             folder = self.folder / "synthetic"
             self.fields.paths = [str(folder / "fields.nc")]
             self.incidents.catalogue = str(folder / "catalogue.csv")
+
+
+def settings_of_store(config: Config) -> dict[str, Any]:
+    """All settings that decide the patch store of a run on fields; JSON values."""
+    parts = (config.fields, config.incidents, config.patches, config.splits, config.groups)
+    return store_settings(*parts, config.seed)
 
 
 def save_config(config: Config) -> None:

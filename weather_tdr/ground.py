@@ -17,10 +17,9 @@ from data_pipelines.labelling import kinds_of
 from data_pipelines.labels import UNKNOWN
 from data_pipelines.limits import select_rows
 from data_pipelines.schema import GROUPS, great_circle_km
-from data_pipelines.settings import store_settings
 from data_pipelines.store import WHOLE, fingerprint
 from weather_tdr.candidates import labelled_incidents
-from weather_tdr.config import Config
+from weather_tdr.config import Config, settings_of_store
 from weather_tdr.data import sample_table
 from weather_tdr.evaluate import EVALUATED
 
@@ -40,9 +39,7 @@ def refuse_other_incidents(config: Config, store: xr.Dataset) -> None:
         return
     labelled = store.attrs["settings"].get("incidents", {})
     labelled = {k: _without_paths(v) for k, v in labelled.items()}
-    given = store_settings(
-        config.fields, config.incidents, config.patches, config.splits, config.groups, config.seed
-    )["incidents"]
+    given = settings_of_store(config)["incidents"]
     of_others = {"exceedance", "mask", "series"} - {config.incidents.rule}
     for key in sorted(labelled.keys() & given.keys() - of_others):
         if labelled[key] != given[key]:

@@ -113,10 +113,10 @@ def patch_map(predictions: pd.DataFrame, store: xr.Dataset) -> xr.DataArray:
     order = np.argsort(east)
     south = (grid["north"] - predictions["latitude"].to_numpy()) / grid["dlat"]
     points = (predictions["longitude"].to_numpy() - grid["west"]) % 360.0 / grid["dlon"]
-    beyond = (points - margin) % round(360.0 / grid["dlon"])
+    beyond = np.rint(points - margin).astype(int) % round(360.0 / grid["dlon"])
     times, step = np.unique(predictions["time"].to_numpy(), return_inverse=True)
     values = np.full((len(times), len(row), len(column)), np.nan, np.float32)
-    rows, columns = (np.rint(p / stride).astype(int) for p in (south - margin, beyond))
+    rows, columns = np.rint(south - margin).astype(int) // stride, beyond // stride
     values[step, rows, np.argsort(order)[columns]] = predictions["score"]
     found = xr.DataArray(
         values,

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ import yaml
 
 from data_pipelines.build import build_store
 from data_pipelines.cluster import Cluster
-from data_pipelines.errors import InputError
+from data_pipelines.errors import InputError, NotResumable
 from data_pipelines.fields import open_fields
 from data_pipelines.image_store import image_settings, write_image_store
 from data_pipelines.labelling import labelled_text
 from data_pipelines.opening import files_of, is_url
 from data_pipelines.quality import findings_of, unchecked
-from data_pipelines.settings import store_settings
 from data_pipelines.store import meanings, open_store, store_identity
 from data_pipelines.survey import refuse_impossible
 from data_pipelines.synthetic import write_synthetic
@@ -32,7 +31,7 @@ from weather_tdr.assess import evaluate_all
 from weather_tdr.augment import augmentation
 from weather_tdr.check.training import refuse_training
 from weather_tdr.comparison import forget_evaluation, made_on_another
-from weather_tdr.config import Config, load_config, save_config
+from weather_tdr.config import Config, load_config, save_config, settings_of_store
 from weather_tdr.data import sample_table, samples_to_train
 from weather_tdr.devices import pick_device
 from weather_tdr.evaluate import predict
@@ -103,9 +102,12 @@ def _build(config: Config, progress: bool) -> Path:
     return path
 
 
-def train_all(config: Config, *, resume: bool = False, progress: bool = True) -> list[Path]:
+def train_all(
+    config: Config, *, resume: bool = False, or_anew: bool = False, progress: bool = True
+) -> list[Path]:
     """Trains every method of a run on its patch store; returns their folders.
 
+    `resume` goes on from checkpoints, with `or_anew` anew where one is of other settings.
     In a process group of `torch.distributed` all ranks call it, and rank 0 writes.
     """
     refuse_training(config)
@@ -115,14 +117,7 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
     if config.of_images:
         wanted = image_settings(config.images, config.seed)
     else:
-        wanted = store_settings(
-            config.fields,
-            config.incidents,
-            config.patches,
-            config.splits,
-            config.groups,
-            config.seed,
-        )
+        wanted = settings_of_store(config)
     if store.attrs["settings"] != wanted:
         raise InputError(
             f"the patch store of {config.folder} was built with other settings. "
@@ -136,12 +131,13 @@ def train_all(config: Config, *, resume: bool = False, progress: bool = True) ->
     with alone_in(config.folder) if writes else nullcontext():
         if writes:
             save_config(config)
-        return _train_all(config, store, device, resume=resume, progress=progress)
+        return _train_all(config, store, device, resume=resume, or_anew=or_anew, progress=progress)
 
 
 def _train_all(
-    config: Config, store: xr.Dataset, device: torch.device, *, resume: bool, progress: bool
-) -> list[Path]:
+    config: Config, store: xr.Dataset, device: torch.device,
+    *, resume: bool, or_anew: bool, progress: bool,
+) -> list[Path]:  # fmt: skip
     identity = store_identity(store.attrs)
     train_set, target_set = samples_to_train(store, device)
     validation = sample_table(store, "validation")["label"].to_numpy()
@@ -153,7 +149,6 @@ def _train_all(
     folders = []
     for method in map(load_method, config.train.methods):
         folder = config.folder / method.name
-        torch.manual_seed(config.train.seed)
         architecture = {
             "variables": store.sizes["variable"],
             "size": store.attrs["grid"]["size"],
@@ -161,23 +156,27 @@ def _train_all(
             "width": config.train.width,
             "dropout": config.train.dropout,
         }
-        model = PatchNet(**architecture).to(device)
         steps = config.train.steps_of(len(train_set))
         log.info("training `%s` for %d steps on %s", method.name, steps, device)
-        history = fit(
-            model,
-            train_set,
-            target_set,
-            method,
-            config.train,
-            folder=folder,
-            augment=augmentation(config.train.augment, store),
-            validate=validate,
-            names=meanings(store, "label" if method.weights_per == "class" else "group"),
-            identity=identity,
-            resume=resume,
-            progress=progress,
-        )
+        for goes_on in (True, False) if resume and or_anew else (resume,):
+            torch.manual_seed(config.train.seed)
+            model = PatchNet(**architecture).to(device)
+            with suppress(NotResumable) if goes_on and or_anew else nullcontext():
+                history = fit(
+                    model,
+                    train_set,
+                    target_set,
+                    method,
+                    config.train,
+                    folder=folder,
+                    augment=augmentation(config.train.augment, store),
+                    validate=validate,
+                    names=meanings(store, "label" if method.weights_per == "class" else "group"),
+                    identity=identity,
+                    resume=goes_on,
+                    progress=progress,
+                )
+                break
         folders.append(folder)
         if ranks.rank() > 0:
             continue

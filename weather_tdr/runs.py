@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from torch import nn
 
-from data_pipelines.errors import InputError, NotResumable
+from data_pipelines.errors import InputError
 from data_pipelines.store import store_identity
 from weather_tdr.assess import evaluate_all
 from weather_tdr.comparison import compare, is_scored
@@ -61,13 +61,10 @@ class Run(Results):
         """
         config = self.config
         identity = store_identity(self.build().attrs)
-        for method in config.train.methods:
-            if not self._is_trained(method, identity):
-                part = replace(config, train=replace(config.train, methods=[method]))
-                try:
-                    train_all(part, resume=True, progress=self.progress)
-                except NotResumable:  # its checkpoint is of other settings
-                    train_all(part, progress=self.progress)
+        todo = [m for m in config.train.methods if not self._is_trained(m, identity)]
+        if todo:
+            part = replace(config, train=replace(config.train, methods=todo))
+            train_all(part, resume=True, or_anew=True, progress=self.progress)
         save_config(config)
         last = {method: history.iloc[-1] for method, history in self.histories().items()}
         return pd.DataFrame(last).T.rename_axis("method").convert_dtypes()

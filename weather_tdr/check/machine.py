@@ -25,7 +25,7 @@ TIMED_STEPS = 10  # the fastest counts, as others may use the machine
 SAMPLE_BYTES = 40  # of what the store keeps of a sample besides its patch
 
 
-def check_disk(folder: Path, patch_bytes: int, samples: int, facts: Facts, aside: int = 0) -> None:
+def check_disk(folder: Path, patch_bytes: int, samples: int, facts: Facts) -> None:
     """Compares what the patch store takes with what is free where it goes.
 
     Args:
@@ -33,15 +33,10 @@ def check_disk(folder: Path, patch_bytes: int, samples: int, facts: Facts, aside
         patch_bytes: of all patches.
         samples: of the store.
         facts: takes rows and errors.
-        aside: bytes of what lies there while the store is built.
     """
-    needed = aside + patch_bytes + SAMPLE_BYTES * samples
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    part = f", {bytes_text(aside)} of it for daily values until it is built" if aside else ""
-    facts.add("disk", f"{bytes_text(needed)} for the patch store{part}, {bytes_text(free)} free")
+    needed = patch_bytes + SAMPLE_BYTES * samples
+    place, free = _free(folder)
+    facts.add("disk", f"{bytes_text(needed)} for the patch store, {bytes_text(free)} free")
     if needed > free:
         facts.fail(
             f"`output` must be on a disk with room for the patch store, got {bytes_text(free)} "
@@ -51,6 +46,32 @@ def check_disk(folder: Path, patch_bytes: int, samples: int, facts: Facts, aside
         )
     if not os.access(place, os.W_OK):
         facts.fail(f"`output` must be a folder that can be written to, got {place}.")
+
+
+def check_daily_values(folder: Path, needed: int, facts: Facts) -> None:
+    """Compares what daily values take, before the store is written, with what is free.
+
+    Args:
+        folder: of the run; it need not exist.
+        needed: bytes of a value a day and point.
+        facts: takes rows and errors.
+    """
+    place, free = _free(folder)
+    facts.add("daily values", f"{bytes_text(needed)} on disk while labels are made")
+    if needed > free:
+        facts.fail(
+            f"`output` must be on a disk with room for daily values, got {bytes_text(free)} free "
+            f"at {place} for {bytes_text(needed)}. Take a shorter `fields.period`, or another "
+            "`output`."
+        )
+
+
+def _free(folder: Path) -> tuple[Path, int]:
+    """The nearest folder that is there, and the bytes that are free on its disk."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return place, shutil.disk_usage(place).free
 
 
 def check_memory(train_bytes: int, facts: Facts) -> None:

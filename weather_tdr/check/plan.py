@@ -16,8 +16,9 @@ from data_pipelines.labelling import Labeller, catalogue_labeller, make_labeller
 from data_pipelines.limits import select_rows
 from data_pipelines.opening import files_of, is_url
 from data_pipelines.planning import StorePlan, grid_of, plan_store, time_split
-from data_pipelines.quality import findings_of, unchecked
+from data_pipelines.quality import Finding, findings_of, unchecked
 from data_pipelines.survey import CatalogueSurvey, survey_catalogue
+from weather_tdr.check.machine import check_daily_values
 from weather_tdr.check.times import tell_cadence, tell_days, usual_hours
 from weather_tdr.check.values import check_values
 from weather_tdr.config import Config
@@ -57,6 +58,12 @@ def check_plan(config: Config, facts: Facts) -> tuple[StorePlan, Codes] | None:
     """
     _check_files(config, facts)
     fields = _open(config, facts)
+    if fields is not None:
+        _refuse_strictly(config, findings_of(fields), facts)
+        if config.incidents.rule == "exceedance":  # a value a point and day
+            days = pd.DatetimeIndex(fields.indexes["time"]).floor("D").nunique()
+            points = fields.sizes["latitude"] * fields.sizes["longitude"]
+            check_daily_values(config.folder, 4 * days * points, facts)
     labeller = _labeller(config, fields, facts)
     if fields is None:
         return None
@@ -86,13 +93,16 @@ def check_plan(config: Config, facts: Facts) -> tuple[StorePlan, Codes] | None:
         facts.fail(error)
         codes, dropped = plan.samples["split"].astype(np.int8), {}
     _tell_splits(plan, codes, dropped, facts)
-    wrong = [*findings_of(fields), *plan.labels.findings, *check_values(plan, facts)]
+    _refuse_strictly(config, [*plan.labels.findings, *check_values(plan, facts)], facts)
+    return None if facts.errors else (plan, codes)
+
+
+def _refuse_strictly(config: Config, wrong: list[Finding], facts: Facts) -> None:
     if config.quality.strict and wrong:
         facts.fail(
             f"`quality.strict` allows no finding, got {len(wrong)}, the first: {wrong[0].line()}. "
             "Mend the fields, or leave it out."
         )
-    return None if facts.errors else (plan, codes)
 
 
 def _check_files(config: Config, facts: Facts) -> None:

@@ -62,11 +62,7 @@ def _check_run(config: Config, facts: Facts) -> None:
     plan, codes = planned
     store = config.folder / "patches.zarr"
     job = plan.job(store)
-    aside = 0
-    if config.incidents.rule == "exceedance":  # a value a point and day
-        points = plan.fields.sizes["latitude"] * plan.fields.sizes["longitude"]
-        aside = 4 * points * plan.listing.times.floor("D").nunique()
-    check_disk(config.folder, plan.patch_bytes(store), len(codes), facts, aside)
+    check_disk(config.folder, plan.patch_bytes(store), len(codes), facts)
     learned = int(np.isin(codes, LEARNED).sum())
     check_memory(learned * int(np.prod(job.shape)) * 4, facts)
     if store.is_dir():
