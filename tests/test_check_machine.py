@@ -46,7 +46,8 @@ def test_daily_values_need_their_disk(small_files, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     with pytest.raises(SystemExit):
         main(["check", str(config)])
-    assert "room for daily values" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "room for daily values" in told.out + told.err
 
 
 def test_what_strict_refuses_check_refuses_too(small_files, tmp_path, capsys):

@@ -13,12 +13,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.labelling import labelled_text
 from data_pipelines.store import open_store, store_identity
 from data_pipelines.writing import alone_in, write_atomically
-from weather_tdr.assess import (
-    calibrated_predictions,
-    draw_reliability,
-    score_incidents,
-    write_scores,
-)
+from weather_tdr.assess import calibrated_predictions, draw_reliability
+from weather_tdr.assess_rules import score_incidents, write_scores
 from weather_tdr.candidates import apart_km, find_peaks
 from weather_tdr.comparison import OWN, forget_maps
 from weather_tdr.config import Config

@@ -192,8 +192,7 @@ def fit(
         return plan.target_loss(lambda index: take(index, None), of_target)
 
     # Not when going on: a network that draws in evaluation mode too would draw otherwise after it.
-    looks = recipe.target != "unused" and not first
-    unsound = looks and not math.isfinite(loss_of_target())
+    unsound = recipe.target != "unused" and not first and not math.isfinite(loss_of_target())
     if unsound and not_finite(pool[of_target]).any():  # else the start of a very deep network
         named = named_samples(pool, of_target, len(train_set))
         told = f"the target loss must be finite before the first step, got {named}"

@@ -97,10 +97,7 @@ class Tdr:
         if self.settings.lookahead == "optimizer" and self.optimizer is None:
             raise InputError("`lookahead: optimizer` must be given the optimiser, got none.")
         if self.settings.target_l2 and isinstance(self.l2, int | float) and not self.l2:
-            raise InputError(
-                "`target_l2` needs the weight decay as `l2` of `Tdr`, got 0. Give that of the "
-                "optimiser, or set `target_l2` to False."
-            )
+            raise InputError("`target_l2` needs the weight decay as `l2` of `Tdr`, got 0. Give it.")
         if (self.settings.start or self.settings.finish) and not self.steps_in_all:
             raise InputError(
                 "`steps_in_all` must be positive for `tdr.start` or `tdr.finish`, got "
