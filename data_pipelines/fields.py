@@ -146,6 +146,8 @@ def select_variable(
         wanted = canonical_name(fallback)
     if name in dataset.data_vars:
         key = name
+    elif reason := refused(dataset, name, canonical_name(name), canonical_name(fallback)):
+        raise InputError(reason)
     elif wanted and wanted in by_standard_name:
         key, *others = by_standard_name[wanted]
         if others:
@@ -155,8 +157,6 @@ def select_variable(
             )
         if wanted != canonical_name(name):
             log.info("`%s` is read from `%s`, which has its standard name", name, key)
-    elif reason := refused(dataset, name):
-        raise InputError(reason)
     else:
         raise unknown_name("`fields.variables`: variable", name, map(str, dataset.data_vars))
     field = dataset[key]

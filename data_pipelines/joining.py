@@ -70,7 +70,7 @@ def joined_files(
     others: dict[Hashable, xr.DataArray] = {}
     for k, part in enumerate(parts):
         for name, field in part.data_vars.items():
-            if "time" in field.dims or "time" not in part.dims:
+            if set(field.dims) >= PLACED:
                 holders[name] = (*holders.get(name, ()), k)
             else:
                 others.setdefault(name, field)
@@ -83,8 +83,10 @@ def joined_files(
         check_tiles(some, [files[k] for k in members])
         joined.append(_side_by_side(some))
     if not joined and reasons:
-        raise InputError(next(iter(reasons.values())))
+        raise InputError(next(iter(reasons.values()))[0])
     found: list[Finding] = []
+    if not joined:  # what uses it says what is missing
+        return xr.merge([others], compat="override", join="outer"), found
     if len(joined) > 1:
         # Tiles may begin elsewhere than whole fields do.
         joined = on_shared_grids([canonical_part(part) for part in joined])
@@ -98,9 +100,12 @@ def joined_files(
     return whole.assign_attrs({REFUSED: json.dumps(reasons)} if reasons else {}), found
 
 
-def refused(dataset: xr.Dataset, name: str) -> str:
-    """Why a variable could not be joined, empty where it could."""
-    return str(json.loads(dataset.attrs.get(REFUSED, "{}")).get(name, ""))
+def refused(dataset: xr.Dataset, *names: str) -> str:
+    """Why a variable of one of these names, or standard names, could not be joined; else empty."""
+    for name, (reason, standard) in json.loads(dataset.attrs.get(REFUSED, "{}")).items():
+        if name in names or (standard and standard in names):
+            return str(reason)
+    return ""
 
 
 def _fields_of(part: xr.Dataset) -> xr.Dataset:
@@ -125,7 +130,7 @@ def _beside(joined: list[xr.Dataset], wanted: Wanted) -> tuple[xr.Dataset, list[
             part, repeated = _once(part.sortby("time"), wanted)
             found += [finding for finding in repeated if finding not in found]
         if "expver" in part.coords and part["expver"].dims == ("time",):
-            versions.append(part["expver"])
+            versions += [part["expver"]] if wanted.of(part) else []
             part = part.drop_vars("expver")
         once.append(part)
     merged = xr.merge(once, compat="no_conflicts", join="outer", combine_attrs="override")
@@ -161,22 +166,24 @@ def _versioned(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
 
 def _at_one_level(
     parts: Sequence[xr.Dataset], files: Sequence[str]
-) -> tuple[list[xr.Dataset], dict[str, str]]:
+) -> tuple[list[xr.Dataset], dict[str, tuple[str, str]]]:
     """Drops what has one value in each file, such as its level, and other values in others.
 
     The level stays as an attribute of the variable, where `levels.level_of` finds it. A variable
     with another level in another file is left out.
 
     Returns:
-        The files, and why a variable was left out.
+        The files, and why a variable was left out, with its standard name.
     """
     known: dict[tuple[Hashable, str], tuple[str, str]] = {}
-    reasons: dict[str, str] = {}
+    reasons: dict[str, tuple[str, str]] = {}
     for part, file in zip(parts, files, strict=True):
         for name, field in part.data_vars.items():
             if not set(field.dims) >= PLACED:
                 continue
             values = {"level": level_of(field)}
+            more = [f"`{d}`" for d in field.dims if d not in FLAT and field.sizes[d] > 1]
+            values["set of dims"] = " and ".join(["time, latitude, longitude", *more])
             for d in field.dims:
                 if d not in FLAT and field.sizes[d] == 1 and not is_vertical(field[d]):
                     values[f"`{d}`"] = _plain(field[d])
@@ -185,26 +192,27 @@ def _at_one_level(
                     continue
                 before, first = known.setdefault((name, key), (value, file))
                 if before != value:
-                    reasons.setdefault(
-                        str(name),
+                    told = (
                         f"`fields.paths`: variable `{name}` must have one {key} in all files, got "
                         f"{before} in {first} and {value} in {file}. Give those of one, or rename "
-                        "the variable in the others.",
+                        "the variable in the others."
                     )
+                    standard = canonical_name(str(field.attrs.get("standard_name", "")))
+                    reasons.setdefault(str(name), (told, standard))
     flat = []
     for part in parts:
-        told = {
+        levelled = {
             name: field.assign_attrs({TOLD: known.get((name, "level"), ("", ""))[0]})
             for name, field in part.data_vars.items()
             if name not in reasons
         }
         version = part.coords.get("expver")
         single = [d for d in part.dims if d not in FLAT and part.sizes[d] == 1]
-        part = part.drop_vars([name for name in reasons if name in part]).assign(told)
+        part = part.drop_vars([name for name in reasons if name in part]).assign(levelled)
         part = part.isel({d: 0 for d in single if d in part.dims}, drop=True)
         part = part.reset_coords(drop=True)
         if version is not None and version.dims == ("time",):
-            part = part.assign_coords(expver=version)
+            part = part.assign_coords(expver=version.reset_coords(drop=True))
         flat.append(part)
     return flat, reasons
 

@@ -97,7 +97,7 @@ def open_files(
         joined, repeated = joined_files(parts, names, wanted or Wanted())
     except InputError:
         raise
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"`fields.paths`: cannot join {', '.join(map(str, files[:3]))}: {_first_line(error)}"
         ) from error

@@ -12,6 +12,7 @@ import zarr
 from data_pipelines.parts import chunk_file
 
 LEAST_MAPS, MOST_MAPS = 256, 2**14
+SHARE = 8  # of the handles, a reader takes one part: there are several at a time
 
 
 def most_maps() -> int:
@@ -23,7 +24,7 @@ def most_maps() -> int:
     handles = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if handles == resource.RLIM_INFINITY:
         return MOST_MAPS
-    return min(max(handles // 2, 1), MOST_MAPS)
+    return min(max(handles // SHARE, 1), MOST_MAPS)
 
 
 class PatchReader:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from conftest import make_field
 from test_joining import LAT, LON, without_computing
 
@@ -175,3 +176,66 @@ def test_one_level_may_be_written_in_many_ways(tmp_path):
     got = open_fields([f"{tmp_path}/*.nc"], ["z"])
     np.testing.assert_array_equal(got.values[:, 0], field["msl"].values)
     assert got["level"].values.tolist() == ["50000 Pa"]
+
+
+def test_a_level_that_was_refused_is_not_replaced_by_another_variable(tmp_path):
+    """Of the same standard name: asked for by that name, or by the name of the refused one."""
+    field = make_field(LAT, LON, steps=4)
+    standard = {"standard_name": "air_temperature", "units": "K"}
+    near = field.rename(msl="t2m")
+    near["t2m"].attrs = standard
+    near.to_netcdf(tmp_path / "t2m.nc")
+    for k, hpa in enumerate((500, 850)):
+        own = on_level(field, "t", hpa)
+        own["t"].attrs = standard
+        own = own.assign_coords(time=own["time"] + k * np.timedelta64(5, "D"))
+        own.to_netcdf(tmp_path / f"t_{hpa}.nc")
+    paths = [f"{tmp_path}/*.nc"]
+    for name in ("t", "air_temperature"):
+        with pytest.raises(InputError, match="`t` must have one level in all files, got 50000 Pa"):
+            open_fields(paths, [name], standard_names=["air_temperature"])
+    assert open_fields(paths, ["t2m"])["base_variable"].values.tolist() == ["t2m"]
+
+
+def test_several_levels_in_one_file_and_one_in_another(tmp_path):
+    field = make_field(LAT, LON, steps=4)
+    field.to_netcdf(tmp_path / "msl.nc")
+    both = xr.concat([on_level(field, "z", hpa) for hpa in (500, 850)], "pressure_level")
+    both.isel(time=slice(0, 2)).to_netcdf(tmp_path / "z_0.nc")
+    both.isel(time=slice(2, 4), pressure_level=[0]).to_netcdf(tmp_path / "z_1.nc")
+    np.testing.assert_array_equal(
+        open_fields([f"{tmp_path}/*.nc"], ["msl"]).values[:, 0], field["msl"].values
+    )
+    with pytest.raises(InputError, match=r"`z` must have one set of dims .* and `pressure_level`"):
+        open_fields([f"{tmp_path}/*.nc"], ["z"])
+
+
+def test_cuts_of_new_files_at_levels_of_their_own(tmp_path):
+    """`expver` along time, the level as a scalar; what is preliminary may not be asked for."""
+    field = make_field(LAT, LON, steps=4)
+    for name, hpa in (("z", 500), ("vo", 850)):
+        own = on_level(field + hpa, name, hpa).isel(pressure_level=0)
+        version = ["0001"] * 3 + ["0005" if name == "vo" else "0001"]
+        own.assign_coords(expver=("time", version), number=hpa).to_netcdf(tmp_path / f"{name}.nc")
+    got = open_fields([f"{tmp_path}/*.nc"], ["z", "vo"])
+    assert got["level"].values.tolist() == ["50000 Pa", "85000 Pa"]
+    (finding,) = json.loads(got.attrs["findings"])
+    assert (finding["problem"], finding["values"]) == ("preliminary", 1)
+    assert "findings" not in open_fields([f"{tmp_path}/*.nc"], ["z"]).attrs
+
+
+def test_masks_in_files_of_their_own(tmp_path):
+    field = make_field(LAT, LON, steps=4)
+    field.to_netcdf(tmp_path / "msl.nc")
+    for name in ("orog", "sftlf"):
+        mask = xr.Dataset(
+            {name: (("latitude", "longitude"), np.ones((len(LAT), len(LON)))), "crs": ((), 0)},
+            coords={"latitude": LAT, "longitude": LON},
+        )
+        mask.to_netcdf(tmp_path / f"{name}.nc")
+    got = open_fields([f"{tmp_path}/*.nc"], ["msl"])
+    np.testing.assert_array_equal(got.values[:, 0], field["msl"].values)
+    with pytest.raises(InputError, match="`orog` must have dim `time`"):
+        open_fields([f"{tmp_path}/*.nc"], ["orog"])
+    with pytest.raises(InputError, match="time"):
+        open_fields([tmp_path / "orog.nc", tmp_path / "sftlf.nc"], ["orog"])

@@ -64,8 +64,10 @@ class Run(Results):
         todo = [m for m in config.train.methods if not self._is_trained(m, identity)]
         if todo:
             part = replace(config, train=replace(config.train, methods=todo))
-            train_all(part, resume=True, or_anew=True, progress=self.progress)
-        save_config(config)
+            try:
+                train_all(part, resume=True, or_anew=True, progress=self.progress)
+            finally:  # of all methods, also where training is stopped
+                save_config(config)
         last = {method: history.iloc[-1] for method, history in self.histories().items()}
         return pd.DataFrame(last).T.rename_axis("method").convert_dtypes()
 
